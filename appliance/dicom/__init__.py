@@ -1,0 +1,1 @@
+"""Facts of the standard: names, statuses, headers, Part 10 files."""

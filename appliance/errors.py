@@ -1,0 +1,126 @@
+"""Every error that Brookbox raises on purpose, drawn as one tree.
+
+    BrookboxError
+    ├── SettingsError          the settings file or an override is wrong
+    ├── IndexUnavailable       the index cannot be read or written just now
+    │   └── WrongSchema        the index has another schema version than this program
+    ├── QueueUnavailable       gearmand does not answer
+    ├── DiskError              a file could not be kept
+    │   ├── NoSpace            the data volume is full
+    │   └── SyncFailed         the kernel could not promise that the bytes are kept
+    ├── InstanceRefused        a data set that cannot be kept as an instance (has a DIMSE status)
+    │   ├── CannotUnderstand   its UIDs or its structure cannot be read (0xC000)
+    │   └── DoesNotMatch       it contradicts its request, or lacks a UID (0xA900)
+    ├── StreamError            a stream folder is wrong
+    │   └── StreamUnavailable  a good stream that cannot run on this machine now
+    ├── RoutingError           routing.yaml is wrong
+    │   └── RoutingChanged     somebody else changed it since it was loaded
+    ├── JobError               a job cannot do what was asked
+    │   └── LeaseLost          another attempt of the job is the current one
+    ├── DeliveryError          a delivery cannot do what was asked
+    ├── PeerError              the other DICOM node did not do its part
+    └── NotFound               what was asked for is not here
+
+Each one says what is wrong in a sentence and carries a remedy: what to type or
+to do next.  `str(error)` is the sentence; `explain(error)` adds the remedy.
+"""
+
+from __future__ import annotations
+
+
+class BrookboxError(Exception):
+    """What went wrong, and what to do about it."""
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class SettingsError(BrookboxError):
+    """The settings file, or a BROOKBOX_… override, is wrong."""
+
+
+class IndexUnavailable(BrookboxError):
+    """The index cannot be read or written just now."""
+
+
+class WrongSchema(IndexUnavailable):
+    """The index has another schema version than this program."""
+
+
+class QueueUnavailable(BrookboxError):
+    """gearmand does not answer."""
+
+
+class DiskError(BrookboxError):
+    """A file could not be kept."""
+
+
+class NoSpace(DiskError):
+    """The data volume has no room left."""
+
+
+class SyncFailed(DiskError):
+    """The kernel could not promise that the bytes are on the disk."""
+
+
+class InstanceRefused(BrookboxError):
+    """A data set that cannot be kept as an instance.
+
+    `status` is the C-STORE status that the sender is given (PS3.4 B.2.3).
+    """
+
+    status = 0x0110
+
+
+class CannotUnderstand(InstanceRefused):
+    """The UIDs cannot be read, or the structure cannot be walked."""
+
+    status = 0xC000
+
+
+class DoesNotMatch(InstanceRefused):
+    """The data set contradicts its request, or lacks a UID."""
+
+    status = 0xA900
+
+
+class StreamError(BrookboxError):
+    """A stream folder is wrong."""
+
+
+class StreamUnavailable(StreamError):
+    """A good stream cannot run on this machine now."""
+
+
+class RoutingError(BrookboxError):
+    """routing.yaml is wrong."""
+
+
+class RoutingChanged(RoutingError):
+    """Somebody else changed routing.yaml since it was loaded."""
+
+
+class JobError(BrookboxError):
+    """A job cannot do what was asked of it."""
+
+
+class LeaseLost(JobError):
+    """Another attempt of the job is the current one now."""
+
+
+class DeliveryError(BrookboxError):
+    """A delivery cannot do what was asked of it."""
+
+
+class PeerError(BrookboxError):
+    """The other DICOM node did not do its part."""
+
+
+class NotFound(BrookboxError):
+    """What was asked for is not here."""
+
+
+def explain(error: BrookboxError) -> str:
+    """Two lines for a person: what is wrong, and what to try."""
+    return f"{error}\ntry: {error.remedy}"

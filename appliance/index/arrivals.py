@@ -1,0 +1,335 @@
+"""Studies that are still coming in: associations, arrivals and receptions.
+
+Touched by intake, closed by the dispatcher; associations are the receiver's.
+An arrival is one (called AE title, study), or one series for streams of level
+series; at most one of each is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from appliance.index import schema as t
+from appliance.index.catalog import Instance
+from appliance.index.database import Database, insert_new
+from appliance.index.states import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """An association that brings instances; `process` is the receiver's ids.ProcessName."""
+
+    id: str
+    called_ae_title: str
+    calling_ae_title: str
+    address: str
+    process: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """That an instance came: for whom, from whom, when."""
+
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    called_ae_title: str
+    calling_ae_title: str
+    address: str
+    association_id: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenArrival:
+    """An arrival as the dispatcher judges it.
+
+    `open_associations` counts those that are open and were active since the
+    moment that the caller named; `endings` are those of the closed ones.
+    """
+
+    id: int
+    called_ae_title: str
+    study_uid: str
+    series_uid: str
+    opened_at: datetime
+    last_instance_at: datetime
+    open_associations: int
+    endings: frozenset[str]
+    calling_ae_titles: frozenset[str]
+
+
+def open_association(db: Database, association: Association) -> None:
+    """Note that an association was accepted."""
+    values = {name: getattr(association, name) for name in Association.__slots__}
+    with db.write() as connection:
+        connection.execute(
+            sa.insert(t.associations).values(
+                **values, last_activity_at=association.opened_at, instances=0, failures=0
+            )
+        )
+
+
+def count_open_associations(db: Database) -> int:
+    """Count the associations that are open on the whole node."""
+    query = sa.select(sa.func.count()).where(t.associations.c.closed_at.is_(None))
+    with db.read() as connection:
+        return connection.scalar(query) or 0
+
+
+def beat_associations(db: Database, ids: Sequence[str], now: datetime) -> None:
+    """Note that bytes came over these associations."""
+    with db.write() as connection:
+        connection.execute(
+            sa.update(t.associations)
+            .where(t.associations.c.id.in_(ids), t.associations.c.last_activity_at < now)
+            .values(last_activity_at=now)
+        )
+
+
+def close_association(
+    db: Database, id: str, ending: Ending, now: datetime, *, instances: int, failures: int
+) -> None:
+    """Note how an association ended; the first ending stays."""
+    with db.write() as connection:
+        connection.execute(
+            sa.update(t.associations)
+            .where(t.associations.c.id == id, t.associations.c.closed_at.is_(None))
+            .values(closed_at=now, ending=ending, instances=instances, failures=failures)
+        )
+
+
+def receiving_processes(db: Database) -> set[str]:
+    """Name the processes that have associations open."""
+    query = sa.select(t.associations.c.process).where(t.associations.c.closed_at.is_(None))
+    with db.read() as connection:
+        return set(connection.scalars(query.distinct()))
+
+
+def close_associations_of(db: Database, processes: Collection[str], now: datetime) -> int:
+    """Close the associations of processes that died, as aborted; how many there were."""
+    with db.write() as connection:
+        result = connection.execute(
+            sa.update(t.associations)
+            .where(t.associations.c.process.in_(processes), t.associations.c.closed_at.is_(None))
+            .values(closed_at=now, ending=Ending.ABORTED)
+        )
+        return result.rowcount
+
+
+def receive(connection: sa.Connection, reception: Reception, level: str | None) -> int | None:
+    """Record a reception and touch its arrival; intake calls this in its transaction.
+
+    `level` is the stream's, "study" or "series"; None is no stream (the node's
+    own AE title, an upload without one): then there is no arrival, and None is
+    returned.  Otherwise the arrival's id is.
+    """
+    arrival_id = None
+    if level is not None:
+        series_uid = reception.series_uid if level == "series" else ""
+        arrival_id = _touch(connection, reception, series_uid)
+    insert_new(
+        connection,
+        t.receptions,
+        {
+            "sop_instance_uid": reception.sop_instance_uid,
+            "study_uid": reception.study_uid,
+            "called_ae_title": reception.called_ae_title,
+            "calling_ae_title": reception.calling_ae_title,
+            "address": reception.address,
+            "association_id": reception.association_id,
+            "received_at": reception.received_at,
+            "arrival_id": arrival_id,
+        },
+    )
+    return arrival_id
+
+
+def open_arrivals(db: Database, active_since: datetime) -> list[OpenArrival]:
+    """List the open arrivals; an association silent since `active_since` is not counted."""
+    with db.read() as connection:
+        rows = connection.execute(
+            sa.select(t.arrivals).where(t.arrivals.c.state == "open").order_by(t.arrivals.c.id)
+        ).all()
+        links = connection.execute(
+            sa.select(
+                t.arrival_associations.c.arrival_id,
+                t.associations.c.calling_ae_title,
+                t.associations.c.closed_at,
+                t.associations.c.ending,
+                t.associations.c.last_activity_at,
+            )
+            .join(t.associations, t.associations.c.id == t.arrival_associations.c.association_id)
+            .join(t.arrivals, t.arrivals.c.id == t.arrival_associations.c.arrival_id)
+            .where(t.arrivals.c.state == "open")
+        ).all()
+    return [
+        OpenArrival(
+            id=row.id,
+            called_ae_title=row.called_ae_title,
+            study_uid=row.study_uid,
+            series_uid=row.series_uid,
+            opened_at=row.opened_at,
+            last_instance_at=row.last_instance_at,
+            open_associations=sum(
+                link.closed_at is None and link.last_activity_at >= active_since
+                for link in links
+                if link.arrival_id == row.id
+            ),
+            endings=frozenset(x.ending for x in links if x.arrival_id == row.id and x.ending),
+            calling_ae_titles=frozenset(
+                x.calling_ae_title for x in links if x.arrival_id == row.id
+            ),
+        )
+        for row in rows
+    ]
+
+
+def close_arrival(
+    connection: sa.Connection,
+    arrival: OpenArrival,
+    now: datetime,
+    *,
+    reason: str,
+    incomplete: bool,
+    digest: str,
+    note: str = "",
+    job_id: int | None = None,
+) -> bool:
+    """Move an arrival to closed; False when something came since it was judged."""
+    result = connection.execute(
+        sa.update(t.arrivals)
+        .where(
+            t.arrivals.c.id == arrival.id,
+            t.arrivals.c.state == "open",
+            t.arrivals.c.last_instance_at == arrival.last_instance_at,
+        )
+        .values(
+            state="closed",
+            closed_at=now,
+            reason=reason,
+            incomplete=incomplete,
+            digest=digest,
+            note=note,
+            job_id=job_id,
+        )
+    )
+    return result.rowcount == 1
+
+
+def received_for(
+    connection: sa.Connection, called_ae_title: str, study_uid: str, series_uid: str = ""
+) -> list[Instance]:
+    """List everything received for this AE title and study, but no result of ours."""
+    wanted = (
+        sa.select(t.receptions.c.sop_instance_uid)
+        .where(
+            t.receptions.c.called_ae_title == called_ae_title,
+            t.receptions.c.study_uid == study_uid,
+        )
+        .distinct()
+    )
+    query = sa.select(t.instances).where(
+        t.instances.c.sop_instance_uid.in_(wanted), t.instances.c.made_by_job.is_(None)
+    )
+    if series_uid:
+        query = query.where(t.instances.c.series_uid == series_uid)
+    rows = connection.execute(query.order_by(t.instances.c.sop_instance_uid)).mappings()
+    return [Instance(**row) for row in rows]
+
+
+def senders_of(connection: sa.Connection, called_ae_title: str, study_uid: str) -> list[Reception]:
+    """List one reception for each sender of this study, the one that sent last standing last."""
+    r = t.receptions.c
+    rows = connection.execute(
+        sa.select(r.calling_ae_title, r.address, sa.func.max(r.received_at))
+        .where(r.called_ae_title == called_ae_title, r.study_uid == study_uid)
+        .group_by(r.calling_ae_title, r.address)
+        .order_by(sa.func.max(r.received_at))
+    ).all()
+    return [
+        Reception(
+            sop_instance_uid="",
+            study_uid=study_uid,
+            series_uid="",
+            called_ae_title=called_ae_title,
+            calling_ae_title=calling,
+            address=address,
+            association_id="",
+            received_at=last_at,
+        )
+        for calling, address, last_at in rows
+    ]
+
+
+def learned_quiet(db: Database) -> dict[str, tuple[float, int]]:
+    """Map each calling AE title to its learned silence in seconds and its clean arrivals."""
+    with db.read() as connection:
+        rows = connection.execute(sa.select(t.senders)).all()
+    return {row.calling_ae_title: (row.quiet_seconds, row.clean_arrivals) for row in rows}
+
+
+def learn_quiet(
+    connection: sa.Connection, calling_ae_title: str, quiet_seconds: float, clean_arrivals: int
+) -> None:
+    """Keep what was learned of a sender."""
+    values = {"quiet_seconds": quiet_seconds, "clean_arrivals": clean_arrivals}
+    key = {"calling_ae_title": calling_ae_title}
+    if not insert_new(connection, t.senders, {**key, **values}):
+        connection.execute(
+            sa.update(t.senders)
+            .where(t.senders.c.calling_ae_title == calling_ae_title)
+            .values(**values)
+        )
+
+
+def _touch(connection: sa.Connection, reception: Reception, series_uid: str) -> int:
+    a = t.arrivals.c
+    key = {
+        "called_ae_title": reception.called_ae_title,
+        "study_uid": reception.study_uid,
+        "series_uid": series_uid,
+        "state": "open",
+    }
+    where = [getattr(a, name) == value for name, value in key.items()]
+    now = reception.received_at
+    touch = (
+        sa.update(t.arrivals)
+        .where(*where)
+        .values(
+            last_instance_at=sa.case(
+                (a.last_instance_at < now, sa.literal(now, t.Utc)), else_=a.last_instance_at
+            )
+        )
+    )
+    if connection.execute(touch).rowcount == 0:
+        made = insert_new(
+            connection,
+            t.arrivals,
+            {
+                **key,
+                "opened_at": now,
+                "last_instance_at": now,
+                "reason": "",
+                "incomplete": False,
+                "digest": "",
+                "note": "",
+            },
+        )
+        if not made:  # another worker opened it between the two statements
+            connection.execute(touch)
+    arrival_id: int = connection.execute(sa.select(a.id).where(*where)).scalar_one()
+    link = {"arrival_id": arrival_id, "association_id": reception.association_id}
+    if not insert_new(connection, t.arrival_associations, {**link, "last_instance_at": now}):
+        c = t.arrival_associations.c
+        connection.execute(
+            sa.update(t.arrival_associations)
+            .where(c.arrival_id == arrival_id, c.association_id == reception.association_id)
+            .values(last_instance_at=now)
+        )
+    return arrival_id

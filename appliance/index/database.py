@@ -1,0 +1,165 @@
+"""The connection to the index, on SQLite or PostgreSQL alike.
+
+`open_index` is what every process calls: it refuses another schema version.
+Reads use `db.read()`, writes `db.write()`: one transaction each, which on SQLite
+takes the write lock at its start, so that a compare-and-set never has to upgrade.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from appliance.errors import IndexUnavailable
+from appliance.settings import Settings
+
+_PRAGMAS = (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1))
+
+
+class Database:
+    """An engine, and the two kinds of transaction that this project uses."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Say which of the two engines this is."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Lend a connection that sees one consistent state; IndexUnavailable when it cannot."""
+        with _plain_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Lend one transaction: committed and durable at the end, or nothing of it."""
+        with _plain_errors(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.execution_options(brookbox_write=True)
+            with connection.begin():
+                yield connection
+
+    def lock(self, connection: sa.Connection, name: str) -> None:
+        """Serialise transactions that must count rows; held until the transaction ends.
+
+        SQLite's write transactions are serial already.
+        """
+        if not self.is_sqlite:
+            connection.execute(
+                sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name}
+            )
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+
+def connect(settings: Settings) -> Database:
+    """Connect without looking at the schema's version; `open_index` looks."""
+    url = index_url(settings)
+    if url.get_backend_name() == "sqlite":
+        return Database(_sqlite(url, settings.index.busy_seconds))
+    engine = sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=20,
+        connect_args={
+            "connect_timeout": 5,
+            "options": "-c synchronous_commit=on -c timezone=UTC "
+            f"-c lock_timeout={int(settings.index.busy_seconds * 1000)}",
+        },
+    )
+    return Database(engine)
+
+
+def open_index(settings: Settings) -> Database:
+    """Connect for work; WrongSchema when `brookbox up` must migrate first."""
+    from appliance.index.migrate import check_version
+
+    db = connect(settings)
+    check_version(db)
+    return db
+
+
+def index_url(settings: Settings) -> sa.URL:
+    """Give the index's URL, its password read from its file."""
+    if not settings.index.url:
+        return sa.URL.create("sqlite", database=str(sqlite_file(settings)))
+    try:
+        url = sa.make_url(settings.index.url)
+    except sa.exc.ArgumentError as error:
+        raise IndexUnavailable(
+            f"index.url is not a database URL: {error}",
+            remedy="write it as postgresql+psycopg://user@host/database",
+        ) from error
+    if settings.index.password_file:
+        password = (settings.home / settings.index.password_file).read_text("utf-8").strip()
+        url = url.set(password=password)
+    return url
+
+
+def sqlite_file(settings: Settings) -> Path:
+    """Name SQLite's file; it stands there only when no URL is set."""
+    return settings.data_root / "index.sqlite3"
+
+
+def _sqlite(url: sa.URL, busy_seconds: float) -> sa.Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = sa.create_engine(
+        url,
+        connect_args={"timeout": busy_seconds, "check_same_thread": False},
+        pool_size=5,
+        max_overflow=50,
+    )
+    sa.event.listen(engine, "connect", _set_pragmas)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_pragmas(connection: sqlite3.Connection, record: Any) -> None:
+    # sqlite3 must not open transactions by itself: `_begin` does.
+    connection.isolation_level = None
+    for name, wanted in _PRAGMAS:
+        connection.execute(f"PRAGMA {name}={wanted}")
+        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != wanted:
+            raise IndexUnavailable(
+                f"SQLite keeps {name} at {found} where the index needs {wanted}",
+                remedy="put data_root on a local disk; network file systems cannot hold SQLite",
+            )
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("brookbox_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
+    """Insert a row unless one with such a key is there; True when it was inserted."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    result = connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return result.rowcount == 1
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn the drivers' operational errors into ours; mistakes of ours stay what they are."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise IndexUnavailable(
+            f"the index cannot be used just now: {str(cause).strip()}",
+            remedy="brookbox doctor",
+        ) from error

@@ -1,0 +1,77 @@
+"""The audit trail: who did what to which UID.  Appended to, never changed.
+
+One event per association, job, delivery or act of a person, never one per
+instance.  No patient's name or ID: UIDs and ids say which study it was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from appliance.index import schema as t
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry; `facts` is a JSON object."""
+
+    id: int
+    at: datetime
+    kind: str
+    who: str
+    study_uid: str
+    job_id: int | None
+    sentence: str
+    facts: str
+
+
+def append(
+    connection: sa.Connection,
+    kind: str,
+    sentence: str,
+    now: datetime,
+    *,
+    who: str = "",
+    study_uid: str = "",
+    job_id: int | None = None,
+    **facts: object,
+) -> None:
+    """Add one event; `kind` is a constant such as `association refused`."""
+    connection.execute(
+        sa.insert(t.events).values(
+            at=now,
+            kind=kind,
+            who=who,
+            study_uid=study_uid,
+            job_id=job_id,
+            sentence=sentence,
+            facts=json.dumps(facts, default=str),
+        )
+    )
+
+
+def latest(
+    connection: sa.Connection,
+    limit: int,
+    *,
+    kind: str = "",
+    job_id: int | None = None,
+    study_uid: str = "",
+    before: int = 0,
+) -> list[Event]:
+    """List events, newest first."""
+    c = t.events.c
+    query = sa.select(t.events).order_by(c.id.desc()).limit(limit)
+    if kind:
+        query = query.where(c.kind == kind)
+    if job_id is not None:
+        query = query.where(c.job_id == job_id)
+    if study_uid:
+        query = query.where(c.study_uid == study_uid)
+    if before:
+        query = query.where(c.id < before)
+    return [Event(**row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,245 @@
+"""The moves of a job: queued → running → succeeded | partial | failed | cancelled.
+
+Each move is a compare-and-set named for it.  create: dispatcher and web; cancel,
+retry, release: web and cli.  The moves of a running attempt are in `index.attempts`;
+`index.job_list` is the read side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from appliance.errors import JobError, NotFound
+from appliance.index import schema as t
+from appliance.index.database import Database
+from appliance.index.states import ACTIVE, ENDED, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One study in one stream; the columns of `schema.jobs` say what each field is."""
+
+    id: int
+    ae_title: str
+    stream_name: str
+    stream_version: str
+    study_uid: str
+    series_uid: str
+    state: str
+    priority: int
+    calling_ae_title: str
+    address: str
+    input_digest: str
+    input_count: int
+    result_seed: str
+    incomplete: bool
+    supersedes: int | None
+    superseded_by: int | None
+    run_again_of: int | None
+    first_instance_at: datetime
+    last_instance_at: datetime
+    created_at: datetime
+    not_before: datetime | None
+    wait_reason: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    attempt: int
+    tries: int
+    worker: str
+    lease_until: datetime | None
+    gpu_devices: str
+    cancel_requested: bool
+    executor: str
+    image: str
+    image_id: str
+    exit_code: int | None
+    outcome: str
+    reason: str
+    remedy: str
+    message: str
+    peak_memory_bytes: int | None
+    progress_done: int | None
+    progress_of: int | None
+    progress_step: str
+    result_count: int
+    is_held: bool
+    routed_at: datetime | None
+    routing_note: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job is made of; `inputs` are SOP Instance UIDs."""
+
+    ae_title: str
+    study_uid: str
+    series_uid: str
+    priority: int
+    calling_ae_title: str
+    address: str
+    input_digest: str
+    inputs: tuple[str, ...]
+    result_seed: str
+    incomplete: bool
+    first_instance_at: datetime
+    last_instance_at: datetime
+    stream_name: str = ""
+    stream_version: str = ""
+    run_again_of: int | None = None
+
+
+def job_of(row: Any) -> Job:
+    """Make a Job of a row of `schema.jobs`."""
+    mapping = row._mapping
+    return Job(**{field.name: mapping[field.name] for field in fields(Job)})
+
+
+def get(connection: sa.Connection, job_id: int) -> Job:
+    """Look a job up; NotFound when there is none."""
+    row = connection.execute(sa.select(t.jobs).where(t.jobs.c.id == job_id)).first()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}", remedy="brookbox jobs list")
+    return job_of(row)
+
+
+def create(connection: sa.Connection, new: NewJob, now: datetime) -> int:
+    """Queue a job, and supersede the older ones of its stream and study; give its id."""
+    values = {name: getattr(new, name) for name in NewJob.__slots__ if name != "inputs"}
+    result = connection.execute(
+        sa.insert(t.jobs).values(
+            **values, state=JobState.QUEUED, created_at=now, input_count=len(new.inputs)
+        )
+    )
+    assert result.inserted_primary_key is not None
+    job_id: int = result.inserted_primary_key[0]
+    for start in range(0, len(new.inputs), 1000):
+        connection.execute(
+            sa.insert(t.job_inputs),
+            [
+                {"job_id": job_id, "sop_instance_uid": uid}
+                for uid in new.inputs[start : start + 1000]
+            ],
+        )
+    if new.run_again_of is None:
+        _supersede(connection, job_id, new, now)
+    return job_id
+
+
+def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
+    """Cancel a job: at once when it waits; when it runs its worker is told.
+
+    Gives the state it is in then.  Raises JobError when it has ended, NotFound when unknown.
+    """
+    with db.write() as connection:
+        job = get(connection, job_id)
+        if job.state == JobState.QUEUED:
+            connection.execute(
+                sa.update(t.jobs)
+                .where(t.jobs.c.id == job_id)
+                .values(
+                    state=JobState.CANCELLED, ended_at=now, reason=f"It was cancelled by {who}."
+                )
+            )
+            return JobState.CANCELLED
+        if job.state == JobState.RUNNING:
+            connection.execute(
+                sa.update(t.jobs).where(t.jobs.c.id == job_id).values(cancel_requested=True)
+            )
+            return JobState.RUNNING
+        raise JobError(
+            f"job {job_id} has ended already: it is {job.state}",
+            remedy=f"to run it again: brookbox jobs retry {job_id}",
+        )
+
+
+def retry(db: Database, job_id: int, now: datetime) -> Job:
+    """Queue a failed or cancelled job again, with the same input and the same result UIDs.
+
+    Raises JobError when it has not failed: `index.jobs.create` with `run_again_of`
+    makes a new job of a succeeded one.
+    """
+    with db.write() as connection:
+        job = get(connection, job_id)
+        if job.state not in (JobState.FAILED, JobState.CANCELLED):
+            raise JobError(
+                f"job {job_id} is {job.state}, only a failed or cancelled one can be retried",
+                remedy=f"to make a new job of the same input: brookbox jobs run-again {job_id}",
+            )
+        connection.execute(
+            sa.update(t.jobs)
+            .where(t.jobs.c.id == job_id)
+            .values(
+                state=JobState.QUEUED,
+                tries=0,
+                ended_at=None,
+                not_before=None,
+                outcome="",
+                reason="",
+                remedy="",
+                message="",
+                cancel_requested=False,
+                routed_at=None,
+                routing_note="",
+                is_held=False,
+                wait_reason="",
+            )
+        )
+        return get(connection, job_id)
+
+
+def release(db: Database, job_id: int) -> None:
+    """Let the results of a held job be sent; JobError when it is not held."""
+    with db.write() as connection:
+        result = connection.execute(
+            sa.update(t.jobs).where(t.jobs.c.id == job_id, t.jobs.c.is_held).values(is_held=False)
+        )
+        if result.rowcount == 0:
+            get(connection, job_id)
+            raise JobError(f"job {job_id} is not held", remedy=f"brookbox jobs show {job_id}")
+
+
+def set_wait_reason(db: Database, ae_title: str, reason: str) -> None:
+    """Say why the queued jobs of a stream wait; "" when nothing hinders them."""
+    with db.write() as connection:
+        connection.execute(
+            sa.update(t.jobs)
+            .where(
+                t.jobs.c.ae_title == ae_title,
+                t.jobs.c.state == JobState.QUEUED,
+                t.jobs.c.not_before.is_(None),
+                t.jobs.c.wait_reason != reason,
+            )
+            .values(wait_reason=reason)
+        )
+
+
+def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetime) -> None:
+    c = t.jobs.c
+    older = (
+        c.ae_title == new.ae_title,
+        c.study_uid == new.study_uid,
+        c.series_uid == new.series_uid,
+        c.id < job_id,
+    )
+    last = connection.scalar(sa.select(sa.func.max(c.id)).where(*older))
+    if last is None:
+        return
+    connection.execute(sa.update(t.jobs).where(c.id == job_id).values(supersedes=last))
+    connection.execute(
+        sa.update(t.jobs)
+        .where(*older, c.superseded_by.is_(None), c.state.in_([*ACTIVE, *ENDED]))
+        .values(superseded_by=job_id)
+    )
+    connection.execute(
+        sa.update(t.jobs)
+        .where(*older, c.state == JobState.QUEUED)
+        .values(
+            state=JobState.CANCELLED,
+            ended_at=now,
+            reason=f"It was superseded by job {job_id}, which has more of the study.",
+        )
+    )

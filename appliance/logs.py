@@ -1,0 +1,83 @@
+"""JSON lines on standard output; supervisord keeps the files.
+
+The message is a constant phrase, facts are fields, ids are bound once.  Patient
+names and IDs never appear: a field of such a name is dropped here as the last
+resort.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, MutableMapping
+from typing import Any, cast
+
+import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars
+
+_NEVER = {"patient_name", "patient_id", "patient", "birth_date", "other_patient_ids"}
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def set_up(process: str, level: str = "info") -> None:
+    """Log as JSON lines from now on; call once, first thing in a process."""
+    logging.basicConfig(level=logging.WARNING, force=True, handlers=[_LibraryHandler()])
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _drop_patients,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=_SafeLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    bind_contextvars(process=process)
+
+
+def get() -> structlog.typing.FilteringBoundLogger:
+    """Give the logger: `log.info("job started", instances=n)`."""
+    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+@contextlib.contextmanager
+def bound(**ids: object) -> Iterator[None]:
+    """Bind study, job and association ids to every line logged inside."""
+    with bound_contextvars(**ids):
+        yield
+
+
+class _SafeLogger:
+    """Write one line; a full log disk never raises into the work that logs."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(message + "\n")
+            sys.stdout.flush()
+
+    debug = info = warning = warn = error = critical = fatal = exception = log = msg
+
+
+class _SafeLoggerFactory:
+    def __call__(self, *args: object) -> _SafeLogger:
+        return _SafeLogger()
+
+
+class _LibraryHandler(logging.Handler):
+    """Turn what libraries say at WARNING and above into our own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get().warning("library message", library=record.name, said=record.getMessage()[:500])
+
+
+def _drop_patients(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name in _NEVER & event.keys():
+        event[name] = "(left out)"
+    return event

@@ -1,0 +1,211 @@
+"""The streams folder as it stands now: which streams there are, and what is wrong with each.
+
+A folder counts as dropped in once nothing in it has changed for a second; an
+edited one keeps its former version until then.  One bad stream harms no other.
+Everyone who needs streams keeps a `StreamWatcher` and asks for `current()`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.streams.info import Contract, Problem, StreamInfo, named_ae_title, read_info
+
+_SETTLED_SECONDS = 1.0
+_RESCAN_SECONDS = 0.4
+_MOST_ENTRIES = 2000
+_NOT_LOOKED_INTO = {"models", "memory", "__pycache__", ".git"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream folder; `info` is None when info.json cannot be used."""
+
+    folder: Path
+    info: StreamInfo | None
+    contract: Contract
+    problems: tuple[Problem, ...]
+    ae_title: str = ""  # also of a broken info.json, as far as it tells
+
+    @property
+    def is_good(self) -> bool:
+        """Say whether it may serve: its problems, if any, do not stop it."""
+        return self.info is not None and not any(problem.stops for problem in self.problems)
+
+    @property
+    def is_enabled(self) -> bool:
+        """Say whether info.json lets it serve."""
+        return self.info is not None and self.info.enabled
+
+    @property
+    def good_info(self) -> StreamInfo:
+        """The info of a good stream."""
+        assert self.info is not None, "asked a broken stream for its info"
+        return self.info
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Every stream folder at one moment, in order of folder name."""
+
+    all: tuple[Stream, ...] = ()
+
+    def find(self, ae_title: str) -> Stream | None:
+        """Find the stream of this AE title, compared exactly; a serving one before a broken one."""
+        named = [stream for stream in self.all if stream.ae_title == ae_title]
+        good = [stream for stream in named if stream.is_good]
+        return next(iter(good or named), None)
+
+    def serving(self) -> list[Stream]:
+        """List those that are good and enabled."""
+        return [stream for stream in self.all if stream.is_good and stream.is_enabled]
+
+    def meant(self, ae_title: str) -> str | None:
+        """Give the AE title that differs from this one only in case, if there is one."""
+        for stream in self.all:
+            if stream.ae_title != ae_title and stream.ae_title.lower() == ae_title.lower():
+                return stream.ae_title
+        return None
+
+
+def read_stream(folder: Path) -> Stream:
+    """Read one stream folder, whatever is in it."""
+    hint = _looks_like(folder)
+    file = folder / "info.json"
+    if folder.is_symlink():
+        return Stream(folder, None, hint, (Problem(folder.name, None, "It is a link: copy it."),))
+    if not file.is_file():
+        missing = Problem("info.json", None, "There is no info.json in this folder.")
+        return Stream(folder, None, hint, (missing,))
+    info, problems = read_info(file, hint)
+    if info is None:
+        return Stream(folder, None, hint, tuple(problems), named_ae_title(file))
+    contract = info.contract or (hint if hint != "brookbox" or info.command else "magickbox")
+    problems += _cannot_run(folder, info, contract)
+    return Stream(folder, info, contract, tuple(problems), info.ae_title)
+
+
+def read_streams(folder: Path, before: Streams | None = None) -> Streams:
+    """Read every stream folder; `before` says which stream of a doubled AE title goes on."""
+    return _without_doubles([read_stream(path) for path in _folders(folder)], before or Streams())
+
+
+class StreamWatcher:
+    """What stands in the streams folder, looked at again at most about twice a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._looked_at = -_RESCAN_SECONDS
+        self._signatures: dict[Path, tuple[float, int]] = {}
+        self._read: dict[Path, Stream] = {}
+        self._streams = Streams()
+
+    def current(self) -> Streams:
+        """Give the streams as they are now."""
+        if time.monotonic() - self._looked_at >= _RESCAN_SECONDS:
+            self._look()
+            self._looked_at = time.monotonic()
+        return self._streams
+
+    def _look(self) -> None:
+        # The entries' change time is compared with the wall clock, which both come from.
+        now = time.time()
+        folders = _folders(self._folder)
+        changed = set(self._read) != set(folders) & set(self._read)
+        for gone in set(self._read) - set(folders):
+            del self._read[gone], self._signatures[gone]
+        for folder in folders:
+            signature = _signature(folder)
+            is_settled = not 0 <= now - signature[0] < _SETTLED_SECONDS
+            if signature != self._signatures.get(folder) and is_settled:
+                self._signatures[folder] = signature
+                self._read[folder] = read_stream(folder)
+                changed = True
+        if changed:
+            read = [self._read[folder] for folder in sorted(self._read)]
+            self._streams = _without_doubles(read, self._streams)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List the stream folders; `base` is the ground of images, hidden ones are not ours."""
+    try:
+        found = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted(path for path in found if path.name[0] not in "._" and path.name != "base")
+
+
+def _signature(folder: Path) -> tuple[float, int]:
+    """Give the newest change time below a folder, and how many entries there are."""
+    newest, count = 0.0, 0
+    for changed_at in _change_times(folder):
+        newest, count = max(newest, changed_at), count + 1
+        if count > _MOST_ENTRIES:
+            break
+    return newest, count
+
+
+def _change_times(folder: Path) -> Iterator[float]:
+    try:
+        yield folder.lstat().st_ctime
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name not in _NOT_LOOKED_INTO:
+                yield from _change_times(Path(entry.path))
+            continue
+        try:
+            yield entry.stat(follow_symlinks=False).st_ctime
+        except FileNotFoundError:  # an editor's file that went while we looked
+            continue
+
+
+def _looks_like(folder: Path) -> Contract:
+    return "magickbox-host" if (folder / "work.sh").is_file() else "brookbox"
+
+
+def _cannot_run(folder: Path, info: StreamInfo, contract: Contract) -> list[Problem]:
+    problems: list[Problem] = []
+    if contract == "magickbox-host" and not (folder / "work.sh").is_file():
+        problems.append(Problem("work.sh", None, "A MagickBox host stream needs a work.sh."))
+    if contract == "magickbox" and not info.image:
+        sentence = "Neither image nor command is named, and there is no work.sh."
+        problems.append(Problem("info.json", None, sentence))
+    if contract == "brookbox" and not info.command:
+        problems.append(Problem("info.json", None, 'command is missing, such as ["python3", …].'))
+    if contract == "brookbox" and not info.image and not info.trusted:
+        sentence = 'image is missing; without one a stream must say "trusted": true.'
+        problems.append(Problem("info.json", None, sentence))
+    if info.models and not (folder / info.models).is_dir() and info.models != "models":
+        problems.append(Problem("info.json", None, f"models: there is no folder {info.models}."))
+    return problems
+
+
+def _without_doubles(streams: list[Stream], before: Streams) -> Streams:
+    """Let none of two streams with one AE title serve, but the one that was serving already."""
+    counts = Counter(stream.ae_title for stream in streams if stream.ae_title)
+    serving = {stream.folder for stream in before.serving()}
+    checked = []
+    for stream in streams:
+        same = [s.folder.name for s in streams if s.ae_title == stream.ae_title and s != stream]
+        if counts[stream.ae_title] > 1 and stream.folder not in serving:
+            sentence = f"AETitle {stream.ae_title} is also that of {', '.join(same)}."
+            problem = Problem("info.json", None, sentence)
+            stream = replace(stream, problems=(*stream.problems, problem))
+        elif stream.ae_title and any(_only_case(stream, other) for other in streams):
+            sentence = f"Another stream's AETitle differs from {stream.ae_title} only in case."
+            problem = Problem("info.json", None, sentence, stops=False)
+            stream = replace(stream, problems=(*stream.problems, problem))
+        checked.append(stream)
+    return Streams(tuple(checked))
+
+
+def _only_case(one: Stream, other: Stream) -> bool:
+    return one.ae_title != other.ae_title and one.ae_title.lower() == other.ae_title.lower()
