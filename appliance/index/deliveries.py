@@ -324,7 +324,7 @@ def instances_of(connection: sa.Connection, delivery_id: int) -> list[Sent]:
         .where(d.delivery_id == delivery_id)
         .order_by(d.sop_instance_uid)
     )
-    return [Sent(*row) for row in connection.execute(query).tuples()]
+    return [Sent(*row) for row in connection.execute(query)]
 
 
 def _delivery(row: Any) -> Delivery:

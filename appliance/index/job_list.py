@@ -67,7 +67,7 @@ def count_by_state(connection: sa.Connection, ae_title: str = "") -> dict[str, i
     if ae_title:
         query = query.where(t.jobs.c.ae_title == ae_title)
     counts = {str(state): 0 for state in JobState}
-    counts.update({state: count for state, count in connection.execute(query).tuples()})
+    counts.update({state: count for state, count in connection.execute(query)})
     return counts
 
 
@@ -85,7 +85,7 @@ def waiting_by_stream(connection: sa.Connection) -> dict[str, int]:
         .group_by(t.arrivals.c.called_ae_title)
     )
     for query in (queued, arriving):
-        for ae_title, count in connection.execute(query).tuples():
+        for ae_title, count in connection.execute(query):
             counts[ae_title] = counts.get(ae_title, 0) + count
     return counts
 
@@ -109,7 +109,7 @@ def steps_of(connection: sa.Connection, job_id: int) -> list[Step]:
         .where(c.job_id == job_id)
         .order_by(c.id)
     )
-    return [Step(*row) for row in connection.execute(query).tuples()]
+    return [Step(*row) for row in connection.execute(query)]
 
 
 def queued_jobs(connection: sa.Connection, now: datetime) -> list[Job]:

@@ -1,0 +1,58 @@
+"""Fixtures for all tests: databases of both kinds, and a whole node."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from appliance.index import database, migrate
+from appliance.index.database import Database
+from appliance.settings import Index, Settings
+from tests.kit import postgres, require
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A throw-away PostgreSQL server; the URL of its first database."""
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A new, empty PostgreSQL database."""
+    name = f"t{uuid.uuid4().hex}"
+    engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield postgres_server.rsplit("/", 1)[0] + "/" + name
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def index_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an index that is not made yet, on each engine in turn."""
+    if request.param == "sqlite":
+        return Settings(home=tmp_path)
+    return Settings(home=tmp_path, index=Index(url=request.getfixturevalue("postgres_url")))
+
+
+@pytest.fixture
+def db(index_settings: Settings) -> Iterator[Database]:
+    """A migrated, empty index, on each engine in turn."""
+    db = database.connect(index_settings)
+    migrate.migrate(db)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real DICOM data."""
+    return require.real_data()
