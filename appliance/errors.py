@@ -18,6 +18,8 @@
     ├── JobError               a job cannot do what was asked
     │   └── LeaseLost          another attempt of the job is the current one
     ├── DeliveryError          a delivery cannot do what was asked
+    ├── NodeError              the node cannot be started, or not be reached
+    ├── BackupError            a backup cannot be made, or not be put back
     ├── PeerError              the other DICOM node did not do its part
     └── NotFound               what was asked for is not here
 
@@ -111,6 +113,14 @@ class LeaseLost(JobError):
 
 class DeliveryError(BrookboxError):
     """A delivery cannot do what was asked of it."""
+
+
+class NodeError(BrookboxError):
+    """The node cannot be started, or one that should run is not reached."""
+
+
+class BackupError(BrookboxError):
+    """A backup cannot be made, or cannot be put back."""
 
 
 class PeerError(BrookboxError):

@@ -1,8 +1,25 @@
-"""What the node needs to know of a data set: its UIDs, and what the catalog shows."""
+"""What the node needs to know of a data set: its UIDs, and what the catalog shows.
+
+`read_header` reads a bare data set, `part10.read_file` a file.  Both walk the whole
+structure, and accept what real and old equipment sends as long as the UIDs can be
+read: an absent Patient ID, leading zeros in a UID, odd lengths, short pixel data.
+"""
 
 from __future__ import annotations
 
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.dicom import text
+from appliance.dicom.names import is_uid
+from appliance.dicom.structure import encoding_of, values_of
+from appliance.errors import CannotUnderstand, DoesNotMatch
+
+Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +46,77 @@ class Header:
     series_number: str = ""
     series_description: str = ""
     body_part: str = ""
+
+
+_CHARACTER_SET = 0x00080005
+_UIDS = {
+    "sop_class_uid": (0x00080016, "SOP Class UID"),
+    "sop_instance_uid": (0x00080018, "SOP Instance UID"),
+    "study_uid": (0x0020000D, "Study Instance UID"),
+    "series_uid": (0x0020000E, "Series Instance UID"),
+}
+_TEXTS = {
+    "instance_number": 0x00200013,
+    "patient_id": 0x00100020,
+    "patient_name": 0x00100010,
+    "birth_date": 0x00100030,
+    "sex": 0x00100040,
+    "study_date": 0x00080020,
+    "study_time": 0x00080030,
+    "study_id": 0x00200010,
+    "accession_number": 0x00080050,
+    "study_description": 0x00081030,
+    "referring_physician": 0x00080090,
+    "modality": 0x00080060,
+    "series_number": 0x00200011,
+    "series_description": 0x0008103E,
+    "body_part": 0x00180015,
+}
+_WANTED = frozenset([_CHARACTER_SET, *_TEXTS.values(), *(tag for tag, _ in _UIDS.values())])
+
+
+def read_header(data_set: Buffer | Path, transfer_syntax_uid: str) -> Header:
+    """Read a bare data set, and check its structure from the first byte to the last.
+
+    Raises CannotUnderstand when it cannot be walked or a UID is none, DoesNotMatch
+    when a UID is absent; the sentence names the tag.
+    """
+    with opened(data_set) as buffer:
+        values = values_of(buffer, encoding_of(transfer_syntax_uid), _WANTED)
+    uids = {field: _uid(values, *named) for field, named in _UIDS.items()}
+    encodings = text.encodings_of(values.get(_CHARACTER_SET, b""))
+    texts = {field: text.decode(values.get(tag, b""), encodings) for field, tag in _TEXTS.items()}
+    return Header(**uids, transfer_syntax_uid=transfer_syntax_uid, **texts)
+
+
+@contextmanager
+def opened(source: Buffer | Path) -> Iterator[memoryview]:
+    """Lend the bytes of a buffer or a file; a file is mapped, not read into memory."""
+    if not isinstance(source, Path):
+        with memoryview(source) as view:
+            yield view
+        return
+    with source.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield memoryview(b"")
+            return
+        with (
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            yield view
+
+
+def _uid(values: dict[int, bytes], tag: int, name: str) -> str:
+    where = f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    uid = values.get(tag, b"").rstrip(b"\0 ").lstrip(b" ").decode("ascii", "replace")
+    if not uid:
+        raise DoesNotMatch(
+            f"{where} is absent or empty.", remedy="have the sender fill it, and send again"
+        )
+    if not is_uid(uid):
+        raise CannotUnderstand(
+            f"{where} is not a UID: digits and dots, at most 64 (PS3.5 9.1).",
+            remedy="have the sender give it a valid UID, and send again",
+        )
+    return uid

@@ -37,7 +37,8 @@ UNREADABLE = (
     RuntimeError, ArithmeticError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 
-class Failed(Exception):
+
+class StreamError(Exception):
     """The stream cannot give a result; the text is the sentence that says why."""
 
 
@@ -108,9 +109,9 @@ def run(process: Callable[[Job], tuple[Success, str]]) -> NoReturn:
     success: Success = "failed"
     try:
         success, message = process(job)
-    except Failed as error:
+    except StreamError as error:
         message = str(error)
-    except Exception as error:  # the process's boundary
+    except Exception as error:  # noqa: BLE001 (the boundary of the process)
         traceback.print_exc()
         message = f"{job.name} ended with {type(error).__name__}; the log says where."
     job.proc(success, message)
@@ -129,7 +130,7 @@ def read_input(folder: Path, pixels: bool = True) -> tuple[list[Dataset], list[s
     `pixels=False` stops before the pixel data; `ds.filename` names the file.
     """
     if not folder.is_dir():
-        raise Failed(f"There is no input folder {folder}: set BROOKBOX_INPUT to one.")
+        raise StreamError(f"There is no input folder {folder}: set BROOKBOX_INPUT to one.")
     read: dict[str, Dataset] = {}
     left_out = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):

@@ -7,59 +7,32 @@ finds the names of `brookbox_job` in it too.  The base image puts both on
 PYTHONPATH; a node that runs the stream as a plain process does the same.
 """
 
-import copy
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, timedelta, timezone
 
 from brookbox_job import (
     UNREADABLE,
-    Failed,
     Job,
+    StreamError,
     Success,
     log,
     read_input,
     run,
     whole_number,
 )
-from pydicom import DataElement, Dataset, config
+from brookbox_study import kept
+from pydicom import Dataset
 from pydicom.charset import convert_encodings
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
-from pydicom.valuerep import validate_value
 
 __all__ = [
-    "UNREADABLE", "Failed", "Job", "Success", "log", "read_input", "run", "whole_number",
-    "code", "credit", "join_series", "new_result", "save", "series_number",
+    "UNREADABLE", "Job", "StreamError", "Success", "code", "credit", "join_series", "log",
+    "new_result", "read_input", "run", "save", "series_number", "whole_number",
 ]  # fmt: skip
 
 FIRST_SERIES_NUMBER = 9000
-
-# Type 2 of the patient, study, series and image modules: present even when empty.
-REQUIRED = [
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
-    "StudyID", "AccessionNumber", "ReferringPhysicianName",
-]  # fmt: skip
-# The patient, clinical trial, study and patient study modules (PS3.3 C.7.1, C.7.2).
-KEPT = [
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyInstanceUID", *REQUIRED,
-    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID",
-    "PatientBirthTime", "OtherPatientIDsSequence", "OtherPatientNames",
-    "EthnicGroup", "PatientComments", "QualityControlSubject", "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence",
-    "BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole",
-    "ResponsibleOrganization", "PatientIdentityRemoved", "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified",
-    "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription", "IssuerOfAccessionNumberSequence",
-    "ReferringPhysicianIdentificationSequence", "StudyDescription", "PhysiciansOfRecord",
-    "NameOfPhysiciansReadingStudy", "ReferencedStudySequence", "ProcedureCodeSequence",
-    "AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight",
-    "PatientSexNeutered", "AdmissionID", "ServiceEpisodeID", "PregnancyStatus",
-]  # fmt: skip
-SAME_IN_ALL_SOURCES = ["BodyPartExamined", "Laterality"]
 
 
 def series_number(inputs: Iterable[Dataset], nth: int = 0) -> int:
@@ -84,17 +57,10 @@ def new_result(
     """A new instance with patient, study, series and equipment, ready for its own modules.
 
     `name` and `series` are the output's names that its UIDs are derived from.
-    `keeps_geometry` says that its coordinates are those of the sources.
-    Call `credit` when it is filled.
+    `keeps_geometry` says that its coordinates are those of the sources.  Call
+    `credit` when it is filled.  Patient and study are the first source's.
     """
-    first = sources[0]
-    ds = Dataset()
-    geometry = ["FrameOfReferenceUID", "PositionReferenceIndicator"] if keeps_geometry else []
-    same = [k for k in SAME_IN_ALL_SOURCES if len({str(s.get(k)) for s in sources}) == 1]
-    for keyword in [*KEPT, *geometry, *same]:
-        if keyword in first and (keyword in REQUIRED or _is_valid(first[keyword])):
-            ds[keyword] = copy.deepcopy(first[keyword])
-    _complete(ds)
+    ds = kept(sources, keeps_geometry)
     ds.SOPClassUID = sop_class
     ds.Modality = modality
     ds.Manufacturer = "Brookbox"
@@ -158,27 +124,6 @@ def save(job: Job, ds: Dataset, name: str, syntax: UID = ExplicitVRLittleEndian)
         part.replace(job.output / f"{name}.dcm")
     finally:
         part.unlink(missing_ok=True)
-
-
-def _is_valid(element: DataElement) -> bool:
-    """Whether an optional attribute says something, and as PS3.5 6.2 allows."""
-    try:
-        for value in element.value if element.VM > 1 else [element.value]:
-            validate_value(element.VR, value, config.RAISE)
-    except UNREADABLE:
-        return False
-    return not element.is_empty
-
-
-def _complete(ds: Dataset) -> None:
-    """Add what the modules of patient, study and series want when the source lacks it."""
-    for keyword in REQUIRED:
-        ds.setdefault(keyword, "")
-    if "BodyPartExamined" not in ds:
-        ds.setdefault("Laterality", "")
-    said = ds.get("DeidentificationMethod") or ds.get("DeidentificationMethodCodeSequence")
-    if ds.get("PatientIdentityRemoved") == "YES" and not said:
-        ds.DeidentificationMethod = "Not stated by the source"
 
 
 def code(value: str, scheme: str, meaning: str) -> Dataset:

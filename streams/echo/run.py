@@ -9,8 +9,8 @@ from pathlib import Path
 
 from brookbox_results import (
     UNREADABLE,
-    Failed,
     Job,
+    StreamError,
     Success,
     credit,
     join_series,
@@ -43,7 +43,7 @@ def echo(job: Job) -> tuple[Success, str]:
     for sentence in left_out:
         log(sentence)
     if not copied:
-        raise Failed("Nothing was sent back: the input has no DICOM instance that can be copied.")
+        raise StreamError("Nothing was sent back: the input has no instance that can be copied.")
     message = f"{counted(len(copied), 'instance')} in {counted(len(set(copied)), 'new series')}"
     if left_out:
         return "partial", f"{message}; {counted(len(left_out), 'file')} left out, see the log."

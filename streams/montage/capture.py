@@ -15,7 +15,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     SecondaryCaptureImageStorage,
 )
-from slices import ImageSeries, Slice
+from slices import Slice
 
 LOSSY_SYNTAXES = [
     JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC,
@@ -25,21 +25,13 @@ PRIVACY = ["BurnedInAnnotation", "RecognizableVisualFeatures"]
 
 
 def secondary_capture(
-    job: Job,
-    picture: NDArray[np.uint8],
-    series: ImageSeries,
-    used: Sequence[Slice],
-    *,
-    nth: int,
-    series_number: int,
-    modality: str,
-    comment: str,
+    job: Job, name: str, used: Sequence[Slice], series_number: int, modality: str
 ) -> Dataset:
-    """The `nth` montage, from 1, as an instance of the job's one new series."""
+    """The montage `name` of these slices, without its pixels."""
     sources = list({one.header.SOPInstanceUID: one.header for one in used}.values())
     ds = new_result(
         job,
-        f"montage-{nth}",
+        name,
         SecondaryCaptureImageStorage,
         sources,
         number=series_number,
@@ -47,18 +39,16 @@ def secondary_capture(
         modality=modality,
     )
     ds.ConversionType = "WSD"
-    ds.InstanceNumber = nth
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""
-    ds.ImageComments = f"{comment} {job.caution.capitalize()}".strip()
-    add_pixels(ds, picture)
     add_losses(ds, sources)
     add_privacy(ds, sources)
-    credit(job, ds, sources, f"Montage of {series.title}: {comment}", frames_used(used))
+    credit(job, ds, sources, f"Montage made by {job.name}.", frames_used(used))
     return ds
 
 
 def add_pixels(ds: Dataset, picture: NDArray[np.uint8]) -> None:
+    """Put in a picture of (rows, columns) or (rows, columns, 3)."""
     colour = picture.ndim == 3
     ds.SamplesPerPixel = 3 if colour else 1
     ds.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"

@@ -12,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from brookbox_results import UNREADABLE
 from numpy.typing import NDArray
-from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, iter_pixels
+from pydicom import Dataset, dcmread
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from slices import Slice, vector
 
 Grey = NDArray[np.float32]
@@ -31,27 +33,37 @@ class Window:
     function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
 
     def __str__(self) -> str:
-        return f"{self.center:.4g}/{self.width:.4g}"
+        return f"{self.center:.6g}/{self.width:.6g}"
 
 
-def decode(path: Path, frames: Sequence[int]) -> Iterator[tuple[int, NDArray[Any] | str]]:
-    """Each frame's pixels, or why they cannot be decoded; one bad frame costs only itself.
+def decode(
+    header: Dataset, frames: Sequence[int]
+) -> Iterator[tuple[int, NDArray[Any] | Exception]]:
+    """Each frame's pixels, or the error of decoding them; one bad frame costs only itself.
 
     Pixels are (rows, columns) or (rows, columns, 3), YCbCr already turned to RGB.
     """
+    deflated = header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     rest = list(frames)
     while rest:
         try:
-            for pixels in iter_pixels(path, indices=tuple(rest)):
+            # Read frame by frame from the file, except where all of it is one deflated stream.
+            source = dcmread(header.filename) if deflated else Path(str(header.filename))
+            for pixels in iter_pixels(source, indices=tuple(rest)):
                 yield rest.pop(0), pixels
             if rest:
-                yield rest.pop(0), "there are fewer frames than the header says"
+                yield rest.pop(0), EOFError("there are fewer frames than the header says")
         except UNREADABLE as error:
-            yield rest.pop(0), f"{type(error).__name__}: {error}".splitlines()[0]
+            yield rest.pop(0), error
 
 
-def shown(one: Slice, pixels: NDArray[Any]) -> Grey | Colour:
-    """Stored pixels as modality values (rows, columns) or as RGB (rows, columns, 3), 8 bits."""
+def shown(one: Slice, pixels: NDArray[Any] | Exception) -> Grey | Colour:
+    """Stored pixels as modality values (rows, columns) or as RGB (rows, columns, 3), 8 bits.
+
+    Raises what `decode` gave instead of pixels.
+    """
+    if isinstance(pixels, Exception):
+        raise pixels
     header = one.header
     if header.PhotometricInterpretation == "PALETTE COLOR":
         colours = apply_color_lut(pixels, header)[..., :3]
@@ -88,7 +100,8 @@ def without_padding(header: Dataset, pixels: NDArray[Any], values: Grey) -> Grey
 def to_8_bits(colours: NDArray[Any], bits: int) -> Colour:
     if bits <= 8:
         return colours.astype(np.uint8)
-    return (colours.astype(np.float32) * (255 / (2**bits - 1))).round().astype(np.uint8)
+    scaled: NDArray[np.float32] = colours.astype(np.float32) * (255 / (2**bits - 1))
+    return scaled.round().astype(np.uint8)
 
 
 def palette_bits(header: Dataset, colours: NDArray[Any]) -> int:
@@ -123,7 +136,7 @@ def window_of(one: Slice) -> Window | None:
 
 
 def window_for(tiles: Sequence[Grey]) -> Window:
-    """A window that shows the tissue in all these tiles: 1st to 99.5th percentile.
+    """A window that shows the tissue in all these tiles: 1st to 99.8th percentile.
 
     What lies at the dark end of the range is background and does not count, or the
     air around a head would take half of the greys.
@@ -134,15 +147,16 @@ def window_for(tiles: Sequence[Grey]) -> Window:
     tissue = values[values > darkest + 0.02 * (bright - darkest)]
     if tissue.size < 0.01 * values.size:
         tissue = values
-    low, high = (float(p) for p in np.percentile(tissue, (1, 99.5)))
+    low, high = (float(p) for p in np.percentile(tissue, (1, 99.8)))
     return Window((low + high) / 2, high - low if high > low else 1.0, "LINEAR_EXACT")
 
 
 def to_screen(one: Slice, values: Grey, window: Window) -> Colour:
     """Grey values as 8 bits: through the file's VOI LUT, or else through `window`."""
     through = through_lut(one, values) if has_lut(one) else windowed(values, window)
-    greys = (np.clip(through, 0, 1) * 255).round().astype(np.uint8)
-    return 255 - greys if one.header.PhotometricInterpretation == "MONOCHROME1" else greys
+    if one.header.PhotometricInterpretation == "MONOCHROME1":
+        through = 1 - through
+    return (np.clip(through, 0, 1) * 255).round().astype(np.uint8)
 
 
 def has_lut(one: Slice) -> bool:
@@ -151,21 +165,24 @@ def has_lut(one: Slice) -> bool:
     return len(tables) > 0 and all(keyword in tables[0] for keyword in ("LUTDescriptor", "LUTData"))
 
 
-def through_lut(one: Slice, values: Grey) -> NDArray[Any]:
+def through_lut(one: Slice, values: Grey) -> Grey:
+    """Values as parts of the full brightness of the file's first VOI LUT."""
     bits = int(one.header.VOILUTSequence[0].LUTDescriptor[2])
-    return apply_voi(np.rint(values).astype(np.int32), one.header) / (2**bits - 1)
+    outcome = apply_voi(np.rint(values).astype(np.int32), one.header)
+    return np.asarray(outcome / (2**bits - 1), np.float32)
 
 
-def windowed(values: Grey, window: Window) -> NDArray[Any]:
+def windowed(values: Grey, window: Window) -> Grey:
     """Values as parts of full brightness, not yet cut to 0 and 1 (PS3.3 C.11.2.1.2 and 3)."""
     match window.function:
         case "SIGMOID":
             power = np.clip(-4 * (values - window.center) / window.width, -80, 80)
-            return 1 / (1 + np.exp(power))
+            outcome = 1 / (1 + np.exp(power))
         case "LINEAR_EXACT":
-            return (values - window.center) / window.width + 0.5
+            outcome = (values - window.center) / window.width + 0.5
         case "LINEAR":
-            return (values - (window.center - 0.5)) / (window.width - 1) + 0.5
+            outcome = (values - (window.center - 0.5)) / (window.width - 1) + 0.5
+    return np.asarray(outcome, np.float32)
 
 
 def number(value: Any) -> float | None:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from brookbox_results import (
     UNREADABLE,
-    Failed,
     Job,
+    StreamError,
     Success,
     log,
     read_input,
@@ -22,7 +21,7 @@ from brookbox_results import (
     save,
     series_number,
 )
-from capture import secondary_capture
+from capture import add_pixels, secondary_capture
 from numpy.typing import NDArray
 from pixels import Window, decode, has_lut, shown, to_screen, window_for, window_of
 from sheet import Layout, draw, fitted, lay_out
@@ -39,7 +38,16 @@ class Tile:
 
     @property
     def is_grey(self) -> bool:
-        return self.pixels.ndim == 2
+        return self.pixels.ndim < len(("rows", "columns", "samples"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sheet:
+    """The tiles of one series, in order, and the grid that they go into."""
+
+    series: ImageSeries
+    layout: Layout
+    tiles: tuple[Tile, ...]
 
 
 def montage(job: Job) -> tuple[Success, str]:
@@ -47,23 +55,28 @@ def montage(job: Job) -> tuple[Success, str]:
     headers, problems = read_input(job.input, pixels=False)
     study, too_large = find_series(headers)
     problems += too_large
-    number, modality = series_number(headers), modality_of(study)
     count = counter(job, sum(min(MOST_SLICES, len(series.slices)) for series in study))
-    made = tiles_shown = 0
+    made, shown_slices = 0, 0
     for series in study:
-        layout, tiles, undecoded = decode_tiles(series, count)
+        sheet, undecoded = make_sheet(series, count)
         problems += undecoded
-        if tiles:
+        if sheet.tiles:
             made += 1
-            tiles_shown += len(tiles)
-            make_image(job, series, layout, tiles, made, number, modality)
+            shown_slices += len(sheet.tiles)
+            number, modality = series_number(headers), modality_of(study)
+            make_image(job, sheet, made, number, modality)
     for sentence in problems:
         log(sentence)
+    return ending(made, shown_slices, len(problems))
+
+
+def ending(made: int, shown_slices: int, problems: int) -> tuple[Success, str]:
+    """How the job ended, and in a sentence with what."""
     if not made:
-        raise Failed("The input has no image that can be decoded, so there is no montage.")
-    message = f"{plural(made, 'montage')} with {plural(tiles_shown, 'slice')}"
+        raise StreamError("The input has no image that can be decoded, so there is no montage.")
+    message = f"{plural(made, 'montage')} with {plural(shown_slices, 'slice')}"
     if problems:
-        return "partial", f"{message}; {plural(len(problems), 'problem')}, see the log."
+        return "partial", f"{message}; {plural(problems, 'problem')}, see the log."
     return "success", f"{message}."
 
 
@@ -85,61 +98,49 @@ def counter(job: Job, of: int) -> Callable[[], None]:
     return count
 
 
-def decode_tiles(
-    series: ImageSeries, count: Callable[[], None]
-) -> tuple[Layout, list[Tile], list[str]]:
-    """The slices at their size in the picture, in order, and a sentence for each that is not."""
+def make_sheet(series: ImageSeries, count: Callable[[], None]) -> tuple[Sheet, list[str]]:
+    """The slices that can be shown, at their final size, and a sentence for each other one."""
     numbered = evenly(series.slices)
     sizes = [one.size for _, one in numbered]
     layout = lay_out(len(sizes), max(w for w, _ in sizes), max(h for _, h in sizes))
-    in_file: dict[Any, dict[int, tuple[int, Slice]]] = defaultdict(dict)
+    in_file: dict[str, dict[int, tuple[int, Slice]]] = defaultdict(dict)
     for nth, one in numbered:
-        in_file[one.path][one.frame] = nth, one
+        in_file[one.name][one.frame] = nth, one
     tiles, problems = [], []
-    for path, wanted in in_file.items():
-        for frame, pixels in decode(path, sorted(wanted)):
-            count()
+    for name, wanted in in_file.items():
+        header = next(one.header for _, one in wanted.values())
+        for frame, pixels in decode(header, sorted(wanted)):
             nth, one = wanted[frame]
             try:
-                if isinstance(pixels, str):
-                    raise ValueError(pixels)
                 tiles.append(Tile(nth, one, fitted(shown(one, pixels), one.size, layout)))
             except UNREADABLE as error:
-                problems.append(f"{path.name}, frame {frame + 1}, cannot be decoded: {error}")
-    return layout, sorted(tiles, key=lambda tile: tile.number), problems
+                problems.append(f"{name}, frame {frame + 1}, cannot be decoded: {error}")
+            count()
+    tiles.sort(key=lambda tile: tile.number)
+    return Sheet(series, layout, tuple(tiles)), problems
 
 
-def make_image(
-    job: Job,
-    series: ImageSeries,
-    layout: Layout,
-    tiles: Sequence[Tile],
-    nth: int,
-    number: int,
-    modality: str,
-) -> None:
-    """Draw the `nth` montage and write it as an instance of the new series `number`."""
-    windows, words = choose_windows(tiles)
-    labelled = [
-        (str(t.number), to_screen(t.slice, t.pixels, w) if t.is_grey else t.pixels)
-        for t, w in zip(tiles, windows, strict=True)
+def make_image(job: Job, sheet: Sheet, nth: int, series_number: int, modality: str) -> None:
+    """Draw the `nth` montage and write it as an instance of the new series."""
+    series, layout = sheet.series, sheet.layout
+    windows, words = choose_windows(sheet.tiles)
+    comment = f"{how_many(sheet)}, {words}."
+    if job.caution:
+        comment += f" {job.caution.capitalize()}."
+    ready = [
+        to_screen(tile.slice, tile.pixels, window) if tile.is_grey else tile.pixels
+        for tile, window in zip(sheet.tiles, windows, strict=True)
     ]
-    comment = f"{how_many(series, tiles)}, {words}."
-    caption = f"{series.modality} series {series.number}: {comment} {job.caution.capitalize()}"
-    picture = draw(layout, labelled, caption)
-    ds = secondary_capture(
-        job,
-        picture,
-        series,
-        [tile.slice for tile in tiles],
-        nth=nth,
-        series_number=number,
-        modality=modality,
-        comment=comment,
-    )
+    labels = [str(tile.number) if len(ready) > 1 else "" for tile in sheet.tiles]
+    picture = draw(layout, ready, labels, f"{series.modality} series {series.number}: {comment}")
+    used = [tile.slice for tile in sheet.tiles]
+    ds = secondary_capture(job, f"montage-{nth}", used, series_number, modality)
+    ds.InstanceNumber = nth
+    ds.ImageComments = comment
+    add_pixels(ds, picture)
     save(job, ds, f"montage-{nth}")
     grid = f"{layout.columns}x{layout.rows} tiles of {layout.tile_width}x{layout.tile_height}"
-    log(f"montage-{nth}: {series.title}, {comment} {grid}.")
+    log(f"montage-{nth}: {series.title}, {how_many(sheet)}, {words}; {grid}.")
 
 
 def choose_windows(tiles: Sequence[Tile]) -> tuple[list[Window], str]:
@@ -153,10 +154,8 @@ def choose_windows(tiles: Sequence[Tile]) -> tuple[list[Window], str]:
         return [Window(128, 256)] * len(tiles), "in colour"
     own = {id(tile): window_of(tile.slice) for tile in grey}
     counted = Counter(window for window in own.values() if window)
-    if counted:
-        usual = counted.most_common(1)[0][0]
-    else:
-        usual = window_for([tile.pixels for tile in grey])
+    usual = next(iter(dict(counted.most_common(1))), None)
+    usual = usual or window_for([tile.pixels for tile in grey])
     if all(has_lut(tile.slice) for tile in grey):
         words = "by the VOI LUT of the file"
     elif not counted:
@@ -168,12 +167,12 @@ def choose_windows(tiles: Sequence[Tile]) -> tuple[list[Window], str]:
     return [own.get(id(tile)) or usual for tile in tiles], words
 
 
-def how_many(series: ImageSeries, tiles: Sequence[Tile]) -> str:
+def how_many(sheet: Sheet) -> str:
     """`28 slices`, or `400 of 1200 slices, evenly spaced`."""
-    every = len(series.slices)
+    every, tiles = len(sheet.series.slices), len(sheet.tiles)
     if every <= MOST_SLICES:
-        return plural(len(tiles), "slice")
-    return f"{len(tiles)} of {every} slices, evenly spaced"
+        return plural(tiles, "slice")
+    return f"{tiles} of {every} slices, evenly spaced"
 
 
 def plural(number: int, noun: str) -> str:

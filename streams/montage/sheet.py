@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 LARGEST = 4096
 SMALLEST_TILE = 256
 SMALLEST_LABELLED = 64
-CAPTION_HEIGHT = 24
+SMALLEST_LETTERS = 8
+TALLEST_CAPTION = 48
 PREFERRED_SHAPE = 4 / 3
 WHITE, GREY, BLACK = 255, 170, 0
 
@@ -31,7 +33,11 @@ class Layout:
 
     @property
     def height(self) -> int:
-        return self.rows * self.tile_height + CAPTION_HEIGHT
+        return self.rows * self.tile_height + self.caption_height
+
+    @property
+    def caption_height(self) -> int:
+        return min(TALLEST_CAPTION, max(24, self.width // 80))
 
     def corner(self, i: int) -> tuple[int, int]:
         """Left and top of tile `i`, row by row."""
@@ -47,8 +53,8 @@ def lay_out(count: int, width: float, height: float) -> Layout:
     width, height = width * enlarge, height * enlarge
 
     def scale(columns: int) -> float:
-        rows = math.ceil(count / columns)
-        return min(1.0, LARGEST / (columns * width), (LARGEST - CAPTION_HEIGHT) / (rows * height))
+        tallest = (LARGEST - TALLEST_CAPTION) / math.ceil(count / columns)
+        return min(1.0, LARGEST / columns / width, tallest / height)
 
     def badness(columns: int) -> float:
         rows = math.ceil(count / columns)
@@ -65,9 +71,7 @@ def lay_out(count: int, width: float, height: float) -> Layout:
     )
 
 
-def fitted(
-    pixels: NDArray[np.generic], size: tuple[float, float], layout: Layout
-) -> NDArray[np.generic]:
+def fitted(pixels: NDArray[Any], size: tuple[float, float], layout: Layout) -> NDArray[Any]:
     """One slice, grey (float32) or RGB (uint8), at the size that it has in its tile.
 
     `size` is its width and height with square pixels.  Shrinking averages areas.
@@ -84,13 +88,13 @@ def fitted(
 
 
 def draw(
-    layout: Layout, tiles: Sequence[tuple[str, NDArray[np.uint8]]], caption: str
+    layout: Layout, tiles: Sequence[NDArray[np.uint8]], labels: Sequence[str], caption: str
 ) -> NDArray[np.uint8]:
-    """The picture of labelled tiles: (height, width), or (height, width, 3) when one is RGB."""
-    colour = any(tile.ndim == 3 for _, tile in tiles)
+    """The picture: (height, width), or (height, width, 3) when a tile is RGB."""
+    colour = any(tile.ndim == 3 for tile in tiles)
     sheet = Image.new("RGB" if colour else "L", (layout.width, layout.height))
     pen = ImageDraw.Draw(sheet)
-    for i, (label, tile) in enumerate(tiles):
+    for i, (label, tile) in enumerate(zip(labels, tiles, strict=True)):
         left, top = layout.corner(i)
         height, width = tile.shape[:2]
         middle = left + (layout.tile_width - width) // 2, top + (layout.tile_height - height) // 2
@@ -103,21 +107,27 @@ def draw(
 def write_label(
     pen: ImageDraw.ImageDraw, layout: Layout, corner: tuple[int, int], label: str
 ) -> None:
-    if layout.tile_height < SMALLEST_LABELLED:
+    if not label or layout.tile_height < SMALLEST_LABELLED:
         return
     font = ImageFont.load_default(min(28, max(12, layout.tile_height // 18)))
-    left, top = corner[0] + 5, corner[1] + 3
-    pen.text((left, top), label, tone(pen, WHITE), font, stroke_width=1, stroke_fill=BLACK)
+    at = corner[0] + 6, corner[1] + 4
+    left, top, right, bottom = pen.textbbox(at, label, font)
+    # On a ground of its own: a slice may be white where its number stands.
+    pen.rectangle((left - 3, top - 3, right + 3, bottom + 3), fill=tone(pen, BLACK))
+    pen.text(at, label, tone(pen, WHITE), font)
 
 
 def write_caption(pen: ImageDraw.ImageDraw, layout: Layout, caption: str) -> None:
-    """The line below the tiles, as large as the width allows."""
-    for size in (16, 14, 12, 10, 9, 8):
-        font = ImageFont.load_default(size)
-        if pen.textlength(caption, font) <= layout.width - 10:
-            break
-    top = layout.height - CAPTION_HEIGHT + (CAPTION_HEIGHT - size) // 2 - 2
-    pen.text((5, top), caption, tone(pen, GREY), font)
+    """The line below the tiles, as large as its strip and the width allow."""
+    size = layout.caption_height * 2 // 3
+    while size > SMALLEST_LETTERS and length(pen, caption, size) > layout.width - 12:
+        size -= 1
+    top = layout.height - layout.caption_height + (layout.caption_height - size) // 2 - 2
+    pen.text((6, top), caption, tone(pen, GREY), ImageFont.load_default(size))
+
+
+def length(pen: ImageDraw.ImageDraw, text: str, size: int) -> float:
+    return pen.textlength(text, ImageFont.load_default(size))
 
 
 def tone(pen: ImageDraw.ImageDraw, grey: int) -> int | tuple[int, int, int]:

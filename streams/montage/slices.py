@@ -34,8 +34,9 @@ class Slice:
     frame: int
 
     @property
-    def path(self) -> Path:
-        return Path(str(self.header.filename))
+    def name(self) -> str:
+        """The name of the file."""
+        return Path(str(self.header.filename)).name
 
     def value(self, keyword: str, group: str) -> Any:
         """An attribute of this frame.
@@ -43,12 +44,12 @@ class Slice:
         It is looked for in the functional group of the frame, in the shared one
         (PS3.3 C.7.6.16), then in the data set itself; None when it is nowhere.
         """
-        own = list(self.header.get("PerFrameFunctionalGroupsSequence") or [])
-        shared = list(self.header.get("SharedFunctionalGroupsSequence") or [])
+        own = self.header.get("PerFrameFunctionalGroupsSequence") or ()
+        shared = self.header.get("SharedFunctionalGroupsSequence") or ()
         for groups in [*own[self.frame : self.frame + 1], *shared[:1]]:
-            for found in list(groups.get(group) or [])[:1]:
-                if found.get(keyword) not in (None, ""):
-                    return found[keyword].value
+            found = (groups.get(group) or [Dataset()])[0].get(keyword)
+            if found not in (None, ""):
+                return found
         return self.header.get(keyword)
 
     @property

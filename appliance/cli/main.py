@@ -1,0 +1,124 @@
+"""The `brookbox` command: global options, and one lazily imported module for each noun.
+
+Nothing is imported before it is needed: a process that runs for months must not
+hold what only `brookbox status` uses.  Exit code 0 is done, 1 failed, 2 misused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from appliance.cli.asked import Asked
+from appliance.errors import BrookboxError, explain
+
+PROCESSES = {
+    "receiver": ("appliance.receiver.service", "Receive instances by C-STORE (Storage SCP)."),
+    "dispatcher": ("appliance.dispatcher.service", "Close arrivals that are whole, make jobs."),
+    "worker": ("appliance.worker.service", "Run the streams' jobs."),
+    "router": ("appliance.router.service", "Send results on by C-STORE."),
+    "housekeeper": ("appliance.housekeeper.service", "Make room, back up, restart what hangs."),
+    "web": ("web.service", "Serve the pages and the API."),
+}
+
+# command: (module, attribute, one line for --help)
+COMMANDS = {
+    "up": ("up", "up", "Start the node in the foreground; Ctrl-C stops all of it."),
+    "status": ("status", "status", "What runs, what waits, and what hinders it."),
+    "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to type next."),
+    "why": ("why", "why", "Tell what happened to a study, a job or an AE title."),
+    "config": ("config", "config", "The settings: check, show, sample, reload."),
+    "streams": ("streams", "streams", "The streams: list, new, check, build, pull, load, run."),
+    "jobs": ("jobs", "jobs", "The jobs: list, show, log, cancel, retry, run-again, release."),
+    "deliveries": ("deliveries", "deliveries", "The deliveries: list, show, resend."),
+    "routing": ("routing", "routing", "The routing rules: show, check, test, history, restore."),
+    "send": ("send", "send", "Send to another DICOM node: echo, store."),
+    "index": ("index", "index", "The index: check, rebuild, migrate-status."),
+    "backup": ("backup", "backup", "Back up index and settings into a folder."),
+    "restore": ("backup", "restore", "Put a backup back."),
+    "events": ("events", "events", "Who did what to which study."),
+    "conformance": ("conformance", "conformance", "Print this node's DICOM conformance statement."),
+    "housekeeper-confirm": (
+        "housekeeper", "confirm", "Let the housekeeper remove again after the clock jumped."
+    ),
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *PROCESSES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in PROCESSES:
+            return _process(cmd_name)
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"appliance.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+        with formatter.section("One process each, as `brookbox up` starts them"):
+            formatter.write_dl([(name, line) for name, (_, line) in PROCESSES.items()])
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Where --json stands does not matter: it makes any answer one JSON document.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="The settings file.")
+@click.option("--home", type=click.Path(path_type=Path), help="The folder the node works in.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+@click.version_option(package_name="brookbox", message="%(version)s")
+@click.pass_context
+def brookbox(ctx: click.Context, config: Path | None, home: Path | None, as_json: bool) -> None:
+    """Brookbox: studies come in by C-STORE, streams work on them, results go back."""
+    ctx.obj = Asked(config, home, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--json" in words:
+        words = ["--json", *(word for word in words if word != "--json")]
+    try:
+        code = brookbox.main(words, prog_name="brookbox", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        print("stopped", file=sys.stderr)
+        return 1
+    except BrookboxError as error:
+        print(explain(error), file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough; Python must not complain at its exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _process(name: str) -> click.Command:
+    module, line = PROCESSES[name]
+
+    @click.command(name, help=line)
+    @click.pass_obj
+    def run(asked: Asked) -> int:
+        settings = asked.settings()
+        code: int = importlib.import_module(module).run(settings)
+        return code
+
+    return run

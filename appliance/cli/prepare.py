@@ -1,0 +1,152 @@
+"""What `brookbox up` does before anything runs: folders, streams, index, configuration.
+
+Called in a child process, so that the one that stays does not hold the database's
+libraries for months.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from appliance.cli.supervisord_conf import gearmand_port, render, this_machine
+from appliance.disk.layout import Layout
+from appliance.errors import BrookboxError, NodeError, StreamError
+from appliance.settings import Settings
+
+Say = Callable[[str], None]
+
+
+def prepare(settings: Settings, say: Say) -> None:
+    """Make everything ready to start; a BrookboxError says what is in the way."""
+    check_ports(settings)
+    _install_streams(settings, say)
+    _migrate(settings, say)
+    write_conf(settings)
+
+
+def check_ports(settings: Settings) -> None:
+    """Raise NodeError when another program listens where the node is to listen."""
+    for name, address, port in listening(settings):
+        with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                setting = f"{name}.port" if name != "gearmand" else "queue.servers"
+                raise NodeError(
+                    f"{name} cannot listen on {address}:{port}: {error.strerror}{taken_by(port)}",
+                    remedy=f"stop what listens there, or choose another port: {setting}",
+                ) from error
+
+
+def listening(settings: Settings) -> list[tuple[str, str, int]]:
+    """List what the node listens on: name, address, port."""
+    places = [
+        ("receiver", settings.receiver.address, settings.receiver.port),
+        ("web", settings.web.address, settings.web.port),
+    ]
+    if settings.queue.start_gearmand:
+        places.append(("gearmand", "127.0.0.1", gearmand_port(settings)))
+    return places
+
+
+def taken_by(port: int) -> str:
+    """Name who listens on a port, as far as this user may see it; "" when unknown."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr
+            if listens and connection.laddr.port == port and connection.pid:
+                return f" ({psutil.Process(connection.pid).name()}, pid {connection.pid}, has it)"
+    return ""
+
+
+def write_conf(settings: Settings) -> Path:
+    """Write run/supervisord.conf and the settings in force; give the conf's path."""
+    from appliance.cli.in_force import write_in_force
+
+    run = Layout(settings.data_root).run
+    gearmand = _needed("gearmand", "apt install gearman-job-server", settings)
+    setpriv = _needed("setpriv", "apt install util-linux", settings)
+    conf = run / "supervisord.conf"
+    conf.write_text(render(settings, this_machine(gearmand, setpriv, sys.executable)), "utf-8")
+    conf.chmod(0o600)
+    write_in_force(settings)
+    return conf
+
+
+def _needed(program: str, remedy: str, settings: Settings) -> str:
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found or not settings.queue.start_gearmand:
+        return found or program
+    raise NodeError(f"{program} is not installed; the node's queue needs it", remedy=remedy)
+
+
+def _install_streams(settings: Settings, say: Say) -> None:
+    from appliance.streams.shipped import install_shipped
+
+    try:
+        if install_shipped(settings.streams_folder):
+            say(f"The streams that come with Brookbox now stand in {settings.streams_folder}.")
+    except OSError as error:
+        raise StreamError(
+            f"the shipped streams cannot be copied to {settings.streams_folder}: {error.strerror}",
+            remedy="make the folder, or name another one: node.streams_folder",
+        ) from error
+
+
+def _migrate(settings: Settings, say: Say) -> None:
+    from appliance.index import migrate
+    from appliance.index.backup import save_index, saved_name, why_no_save
+    from appliance.index.database import connect
+
+    db = connect(settings)
+    try:
+        found = migrate.found_version(db)
+        if not migrate.needs_migration(db):
+            return
+        if found is not None:
+            name = f"before-{migrate.wanted_version()}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+            folder = Layout(settings.data_root).backups / name
+            folder.mkdir(mode=0o700)
+            if why_not := why_no_save(settings):
+                say(f"There is no backup before the migration: {why_not}.")
+            else:
+                save_index(settings, folder / saved_name(settings))
+                say(f"The index was saved to {folder} before its migration.")
+        migrate.migrate(db)
+        if found is not None:
+            say(f"The index went from schema {found} to {migrate.wanted_version()}.")
+    finally:
+        db.close()
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def in_child(work: Callable[[], None], complain: Callable[[BrookboxError], None]) -> bool:
+    """Do work in a forked child; False when it failed, after it complained."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BrookboxError as error:
+            complain(error)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

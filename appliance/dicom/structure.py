@@ -1,0 +1,266 @@
+"""Walk the elements of a data set without believing any length it states.
+
+The walk goes from the first byte to the last and never calls itself: a data set
+nested 20,000 levels deep costs no stack.  It refuses what no reader could walk
+(an element longer than what holds it, nesting over 64 levels) and lets pass what
+old equipment sends and readers manage: odd lengths, unknown value
+representations, items in the other encoding, zero bytes after the end.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pydicom.datadict import dictionary_VR
+
+from appliance.errors import CannotUnderstand
+
+DEEPEST = 64
+MOST_ELEMENTS = 10_000_000
+MOST_INFLATED_BYTES = 64 * 1024 * 1024
+
+_IMPLICIT = "1.2.840.10008.1.2"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXEL_DATA = {0x7FE00010, 0x7FE00008, 0x7FE00009}
+_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_SHORT = {
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How elements are written, as far as a walk must know."""
+
+    is_implicit: bool
+    is_big_endian: bool
+    is_deflated: bool = False
+
+
+def encoding_of(transfer_syntax_uid: str) -> Encoding:
+    """Give the encoding of a transfer syntax; private ones are explicit little endian."""
+    return Encoding(
+        is_implicit=transfer_syntax_uid == _IMPLICIT,
+        is_big_endian=transfer_syntax_uid == _BIG_ENDIAN,
+        is_deflated=transfer_syntax_uid in _DEFLATED,
+    )
+
+
+def guess_transfer_syntax(start: bytes) -> str:
+    """Guess the transfer syntax of a data set that says none, from its first 8 bytes."""
+    little, big = struct.unpack_from("<H", start)[0], struct.unpack_from(">H", start)[0]
+    if bytes(start[4:6]) in _LONG | _SHORT:
+        return "1.2.840.10008.1.2.1" if little <= big else _BIG_ENDIAN
+    return _IMPLICIT
+
+
+def values_of(
+    data_set: memoryview, encoding: Encoding, wanted: Collection[int]
+) -> dict[int, bytes]:
+    """Walk a whole data set and give the values of the wanted top-level elements.
+
+    Of an element that stands twice the last value counts.  Raises CannotUnderstand.
+    """
+    if not encoding.is_deflated:
+        return _Walk(data_set, encoding, wanted, is_cut=False).run()
+    inflated, is_cut = _inflate(data_set)
+    return _Walk(memoryview(inflated), encoding, wanted, is_cut).run()
+
+
+def _inflate(data_set: memoryview) -> tuple[bytes, bool]:
+    """Inflate at most MOST_INFLATED_BYTES; True when there would be more."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(data_set, MOST_INFLATED_BYTES)
+    except zlib.error as error:
+        raise _refused(f"the data set cannot be inflated ({error})") from error
+    is_cut = bool(inflater.unconsumed_tail) or len(inflated) >= MOST_INFLATED_BYTES
+    if not is_cut and not inflater.eof:
+        raise _refused("the deflated data set ends before its end mark")
+    return inflated, is_cut
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What the walk is inside of: a data set, a sequence, or pixel fragments."""
+
+    kind: str  # data set | sequence | fragments
+    end: int | None  # None: until its delimiter
+    limit: int  # no element in it may reach beyond
+    is_implicit: bool
+
+
+class _Walk:
+    """One walk; `is_cut` says that the buffer is only the beginning."""
+
+    def __init__(
+        self, buffer: memoryview, encoding: Encoding, wanted: Collection[int], is_cut: bool
+    ) -> None:
+        self._buffer = buffer
+        self._wanted = frozenset(wanted)
+        self._is_cut = is_cut
+        self._order = ">" if encoding.is_big_endian else "<"
+        self._tag = struct.Struct(f"{self._order}HH")
+        self._short = struct.Struct(f"{self._order}H")
+        self._long = struct.Struct(f"{self._order}L")
+        self._at = 0
+        self._values: dict[int, bytes] = {}
+        size = len(buffer)
+        self._frames = [_Frame("data set", size, size, encoding.is_implicit)]
+        self._notice_encoding()
+
+    def run(self) -> dict[int, bytes]:
+        """Walk to the end; the values that were wanted."""
+        steps = 0
+        while self._frames:
+            steps += 1
+            if steps > MOST_ELEMENTS:
+                raise _refused(f"it has more than {MOST_ELEMENTS:,} elements")
+            if not self._step():
+                break
+        return self._values
+
+    def _step(self) -> bool:
+        """Take one element, item or delimiter; False when nothing can follow."""
+        frame = self._frames[-1]
+        if frame.end is not None and self._at >= frame.end:
+            self._frames.pop()
+            return True
+        if self._at + 8 > frame.limit:
+            if self._is_cut or (len(self._frames) == 1 and self._is_padding()):
+                return False
+            raise _refused(f"it breaks off at byte {self._at}, inside a {frame.kind}")
+        group, element = self._tag.unpack_from(self._buffer, self._at)
+        tag = group << 16 | element
+        if frame.kind == "data set":
+            return self._element(frame, tag)
+        return self._item(frame, tag)
+
+    def _element(self, frame: _Frame, tag: int) -> bool:
+        if tag == _ITEM_END and frame.end is None:
+            self._at += 8
+            self._frames.pop()
+            return True
+        if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
+            raise _refused(f"a delimiter {_name(tag)} stands at byte {self._at} where none belongs")
+        if tag == 0 and len(self._frames) == 1 and self._is_padding():
+            return False
+        vr, length, start = self._header(frame, tag)
+        if length == _UNDEFINED:
+            return self._enter_undefined(frame, tag, vr, start)
+        end = start + length
+        if end > frame.limit:
+            if self._is_cut:
+                return False
+            left = frame.limit - start
+            raise _refused(f"element {_name(tag)} says it has {length} bytes, but {left} are left")
+        if vr == b"SQ":
+            self._at = start
+            self._enter(_Frame("sequence", end, end, frame.is_implicit), tag)
+            return True
+        if len(self._frames) == 1 and tag in self._wanted:
+            self._values[tag] = bytes(self._buffer[start:end])
+        self._at = end
+        return True
+
+    def _header(self, frame: _Frame, tag: int) -> tuple[bytes, int, int]:
+        """Give value representation, length and where the value begins (PS3.5 7.1)."""
+        at = self._at
+        if frame.is_implicit:
+            length: int = self._long.unpack_from(self._buffer, at + 4)[0]
+            return _vr_of(tag), length, at + 8
+        vr = bytes(self._buffer[at + 4 : at + 6])
+        short: int = self._short.unpack_from(self._buffer, at + 6)[0]
+        if vr in _SHORT or at + 12 > frame.limit:
+            return vr, short, at + 8
+        length = self._long.unpack_from(self._buffer, at + 8)[0]
+        is_long = vr in _LONG or (short == 0 and at + 12 + length <= frame.limit)
+        return (vr, length, at + 12) if is_long else (vr, short, at + 8)
+
+    def _enter_undefined(self, frame: _Frame, tag: int, vr: bytes, start: int) -> bool:
+        self._at = start
+        if tag in _PIXEL_DATA and len(self._frames) == 1 and vr != b"SQ":
+            self._enter(_Frame("fragments", None, frame.limit, frame.is_implicit), tag)
+            return True
+        if vr not in (b"SQ", b"UN") and not frame.is_implicit:
+            raise _refused(f"element {_name(tag)} of undefined length is no sequence")
+        # An undefined length of UN holds implicit little endian (PS3.5 6.2.2, note 2).
+        is_implicit = frame.is_implicit or vr == b"UN"
+        self._enter(_Frame("sequence", None, frame.limit, is_implicit), tag)
+        return True
+
+    def _item(self, frame: _Frame, tag: int) -> bool:
+        length: int = self._long.unpack_from(self._buffer, self._at + 4)[0]
+        if tag == _SEQUENCE_END and frame.end is None:
+            self._at += 8
+            self._frames.pop()
+            return True
+        if tag != _ITEM:
+            raise _refused(f"{_name(tag)} stands at byte {self._at} where an item belongs")
+        start = self._at + 8
+        if length == _UNDEFINED and frame.kind == "sequence":
+            self._at = start
+            self._enter(_Frame("data set", None, frame.limit, frame.is_implicit), tag)
+            self._notice_encoding()
+            return True
+        end = start + length
+        if end > frame.limit:
+            if self._is_cut:
+                return False
+            raise _refused(f"an item at byte {self._at} is longer than what holds it")
+        if frame.kind == "fragments":
+            self._at = end
+            return True
+        self._at = start
+        self._enter(_Frame("data set", end, end, frame.is_implicit), tag)
+        self._notice_encoding()
+        return True
+
+    def _enter(self, frame: _Frame, tag: int) -> None:
+        # A level of nesting is a sequence and an item in it.
+        if len(self._frames) > 2 * DEEPEST:
+            raise _refused(f"{_name(tag)} is nested more than {DEEPEST} levels deep")
+        self._frames.append(frame)
+
+    def _notice_encoding(self) -> None:
+        """Correct the frame's encoding by its first element: some senders mix them."""
+        frame, at = self._frames[-1], self._at
+        if at + 8 > frame.limit or self._tag.unpack_from(self._buffer, at)[0] == 0xFFFE:
+            return
+        vr = bytes(self._buffer[at + 4 : at + 6])
+        if not frame.is_implicit:
+            frame.is_implicit = not (vr.isalpha() and vr.isupper()) and self._order == "<"
+        elif vr in _LONG | _SHORT:
+            length = self._long.unpack_from(self._buffer, at + 4)[0]
+            frame.is_implicit = at + 8 + length <= frame.limit
+
+    def _is_padding(self) -> bool:
+        rest = self._buffer[self._at :]
+        return len(rest) < 1_000_000 and not any(rest)
+
+
+def _vr_of(tag: int) -> bytes:
+    """Give the value representation of an implicit element, as far as a walk must know it."""
+    try:
+        return b"SQ" if dictionary_VR(tag) == "SQ" else b"UN"
+    except KeyError:
+        return b"UN"
+
+
+def _name(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _refused(why: str) -> CannotUnderstand:
+    return CannotUnderstand(
+        f"The structure of the data set cannot be walked: {why}.",
+        remedy="open the bytes in quarantine with dcmdump, and mend them at the sender",
+    )

@@ -1,0 +1,1 @@
+"""The housekeeper: makes room, keeps backups, restarts what hangs."""

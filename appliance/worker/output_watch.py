@@ -1,0 +1,134 @@
+"""How much a run has written, against what it may: bytes and entries of its folders.
+
+A file size limit of the kernel stops one file, this stops their sum.  The folders
+belong to a program that may be hostile while they are counted: nothing is opened
+but folders, no link is followed, names are never decoded, and the count stops at
+the limit.  Between two looks a run can write past its limit by what the disk takes
+in that time; no file system of a fixed size is mounted, since one left behind by a
+killed worker could not be removed with its job.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_DEEPEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What stands below a folder; `too_deep` when its folders are nested past any use."""
+
+    bytes: int = 0
+    entries: int = 0
+    too_deep: bool = False
+
+    def __add__(self, other: Written) -> Written:
+        return Written(
+            self.bytes + other.bytes,
+            self.entries + other.entries,
+            self.too_deep or other.too_deep,
+        )
+
+
+class OutputWatch:
+    """The folders that one run may write in, and what they may grow by."""
+
+    def __init__(self, folders: tuple[Path, ...], most_bytes: int, most_entries: int) -> None:
+        """Take what is there now as the start: a private copy of the input is not output."""
+        self._folders = folders
+        self._most_bytes = most_bytes
+        self._most_entries = most_entries
+        self._before = self._count(_NO_LIMIT)
+
+    def too_much(self, elsewhere_bytes: int = 0) -> str:
+        """Say in a sentence which limit is passed, with its key; "" when none is.
+
+        `elsewhere_bytes` is what the run wrote where this watch cannot look.
+        """
+        before = self._before
+        now = self._count(before.entries + self._most_entries)
+        if now.too_deep:
+            return f"It nested folders in its output more than {_DEEPEST} deep"
+        if now.bytes + elsewhere_bytes - before.bytes > self._most_bytes:
+            gb = self._most_bytes / 1024**3
+            return f"It wrote more than {gb:g} GB of output: raise output_gb in info.json"
+        if now.entries - before.entries > self._most_entries:
+            most = self._most_entries
+            return f"It left more than {most} files in its output: raise output_files in info.json"
+        return ""
+
+    def _count(self, most_entries: int) -> Written:
+        total = Written()
+        for folder in self._folders:
+            total += count_below(folder, most_entries)
+        return total
+
+
+_NO_LIMIT = 1 << 62
+
+
+def count_below(folder: Path, most_entries: int) -> Written:
+    """Add up what stands below a folder, until there is more than `most_entries`."""
+    total = entries = 0
+    for entry in _walk(folder):
+        if entry is None:
+            return Written(total, entries, too_deep=True)
+        entries += 1
+        if entries > most_entries:
+            break
+        if entry.st_nlink == 1 or not stat.S_ISREG(entry.st_mode):
+            total += entry.st_blocks * 512
+        else:
+            total += entry.st_blocks * 512 // entry.st_nlink
+    return Written(total, entries)
+
+
+def _walk(folder: Path) -> Iterator[os.stat_result | None]:
+    """Give the status of each entry below; None where folders are nested too deep."""
+    open_folders: list[int] = []
+    try:
+        open_folders.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+        names = [_subfolders(open_folders[-1])]
+        while names:
+            step = next(names[-1], None)
+            if step is None:
+                names.pop()
+                os.close(open_folders.pop())
+            elif isinstance(step, os.stat_result):
+                yield step
+            elif len(names) > _DEEPEST:
+                yield None
+            elif (below := _open_below(open_folders[-1], step)) >= 0:
+                open_folders.append(below)
+                names.append(_subfolders(below))
+    except FileNotFoundError:
+        return
+    finally:
+        for number in open_folders:
+            os.close(number)
+
+
+def _subfolders(folder: int) -> Iterator[os.stat_result | str]:
+    """Give each entry's status, and the name of each that is a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:  # gone since it was listed
+                continue
+            yield status
+            if stat.S_ISDIR(status.st_mode):
+                yield entry.name
+
+
+def _open_below(folder: int, name: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except OSError:  # gone, or closed to us: a container's own user made it so
+        return -1
