@@ -21,6 +21,7 @@
     ├── NodeError              the node cannot be started, or not be reached
     ├── BackupError            a backup cannot be made, or not be put back
     ├── PeerError              the other DICOM node did not do its part
+    │   └── AssociationFailed  it gave no association, or ended it
     └── NotFound               what was asked for is not here
 
 Each one says what is wrong in a sentence and carries a remedy: what to type or
@@ -125,6 +126,14 @@ class BackupError(BrookboxError):
 
 class PeerError(BrookboxError):
     """The other DICOM node did not do its part."""
+
+
+class AssociationFailed(PeerError):
+    """The other node gave no association, or ended it; for good when `is_permanent`."""
+
+    def __init__(self, message: str, *, remedy: str, is_permanent: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.is_permanent = is_permanent
 
 
 class NotFound(BrookboxError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -46,6 +47,17 @@ class Reception:
 
 
 @dataclass(frozen=True, slots=True)
+class Bringer:
+    """An association that brought instances for an arrival; `ending` is None while it is open."""
+
+    calling_ae_title: str
+    opened_at: datetime
+    last_activity_at: datetime
+    closed_at: datetime | None
+    ending: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenArrival:
     """An arrival as the dispatcher judges it.
 
@@ -61,6 +73,17 @@ class OpenArrival:
     last_instance_at: datetime
     open_associations: int
     endings: frozenset[str]
+    calling_ae_titles: frozenset[str]
+    associations: tuple[Bringer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedArrival:
+    """The last closed arrival of a study, for the dispatcher to learn from."""
+
+    closed_at: datetime
+    incomplete: bool
+    digest: str
     calling_ae_titles: frozenset[str]
 
 
@@ -150,44 +173,44 @@ def receive(connection: sa.Connection, reception: Reception, level: str | None) 
     return arrival_id
 
 
+def is_received(connection: sa.Connection, association_id: str, sop_instance_uid: str) -> bool:
+    """Say whether an association's instance was recorded already; adoption asks this."""
+    r = t.receptions.c
+    query = sa.select(r.id).where(
+        r.sop_instance_uid == sop_instance_uid, r.association_id == association_id
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def open_arrivals(db: Database, active_since: datetime) -> list[OpenArrival]:
     """List the open arrivals; an association silent since `active_since` is not counted."""
     with db.read() as connection:
         rows = connection.execute(
             sa.select(t.arrivals).where(t.arrivals.c.state == "open").order_by(t.arrivals.c.id)
         ).all()
-        links = connection.execute(
-            sa.select(
-                t.arrival_associations.c.arrival_id,
-                t.associations.c.calling_ae_title,
-                t.associations.c.closed_at,
-                t.associations.c.ending,
-                t.associations.c.last_activity_at,
-            )
-            .join(t.associations, t.associations.c.id == t.arrival_associations.c.association_id)
-            .join(t.arrivals, t.arrivals.c.id == t.arrival_associations.c.arrival_id)
-            .where(t.arrivals.c.state == "open")
-        ).all()
-    return [
-        OpenArrival(
-            id=row.id,
-            called_ae_title=row.called_ae_title,
-            study_uid=row.study_uid,
-            series_uid=row.series_uid,
-            opened_at=row.opened_at,
-            last_instance_at=row.last_instance_at,
-            open_associations=sum(
-                link.closed_at is None and link.last_activity_at >= active_since
-                for link in links
-                if link.arrival_id == row.id
-            ),
-            endings=frozenset(x.ending for x in links if x.arrival_id == row.id and x.ending),
-            calling_ae_titles=frozenset(
-                x.calling_ae_title for x in links if x.arrival_id == row.id
-            ),
+        brought = _bringers(connection, t.arrivals.c.state == "open")
+    return [_open_arrival(row, brought.get(row.id, ()), active_since) for row in rows]
+
+
+def last_closed(connection: sa.Connection, arrival: OpenArrival) -> ClosedArrival | None:
+    """Find the arrival of the same AE title and study that was closed last; None at the first."""
+    a = t.arrivals.c
+    row = connection.execute(
+        sa.select(a.id, a.closed_at, a.incomplete, a.digest)
+        .where(
+            a.called_ae_title == arrival.called_ae_title,
+            a.study_uid == arrival.study_uid,
+            a.series_uid == arrival.series_uid,
+            a.state == "closed",
         )
-        for row in rows
-    ]
+        .order_by(a.id.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    brought = _bringers(connection, a.id == row.id).get(row.id, ())
+    callers = frozenset(one.calling_ae_title for one in brought)
+    return ClosedArrival(row.closed_at, row.incomplete, row.digest, callers)
 
 
 def close_arrival(
@@ -333,3 +356,44 @@ def _touch(connection: sa.Connection, reception: Reception, series_uid: str) -> 
             .values(last_instance_at=now)
         )
     return arrival_id
+
+
+def _bringers(connection: sa.Connection, where: Any) -> dict[int, list[Bringer]]:
+    """Map arrivals to the associations that brought them."""
+    link, association = t.arrival_associations.c, t.associations.c
+    rows = connection.execute(
+        sa.select(
+            link.arrival_id,
+            link.last_instance_at,
+            association.calling_ae_title,
+            association.opened_at,
+            association.last_activity_at,
+            association.closed_at,
+            association.ending,
+        )
+        .join(t.associations, association.id == link.association_id)
+        .join(t.arrivals, t.arrivals.c.id == link.arrival_id)
+        .where(where)
+    )
+    found: dict[int, list[Bringer]] = {}
+    for arrival_id, last_instance_at, calling, opened_at, active_at, closed_at, ending in rows:
+        one = Bringer(calling, opened_at, max(active_at, last_instance_at), closed_at, ending)
+        found.setdefault(arrival_id, []).append(one)
+    return found
+
+
+def _open_arrival(row: Any, brought: Sequence[Bringer], active_since: datetime) -> OpenArrival:
+    return OpenArrival(
+        id=row.id,
+        called_ae_title=row.called_ae_title,
+        study_uid=row.study_uid,
+        series_uid=row.series_uid,
+        opened_at=row.opened_at,
+        last_instance_at=row.last_instance_at,
+        open_associations=sum(
+            one.closed_at is None and one.last_activity_at >= active_since for one in brought
+        ),
+        endings=frozenset(one.ending for one in brought if one.ending),
+        calling_ae_titles=frozenset(one.calling_ae_title for one in brought),
+        associations=tuple(brought),
+    )

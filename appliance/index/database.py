@@ -148,8 +148,9 @@ def _begin(connection: sa.Connection) -> None:
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
     """Insert a row unless one with such a key is there; True when it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    result = connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
-    return result.rowcount == 1
+    insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    # Not by rowcount: with a generated id SQLAlchemy does not keep it on PostgreSQL.
+    return connection.execute(insert.returning(*table.primary_key)).first() is not None
 
 
 @contextlib.contextmanager

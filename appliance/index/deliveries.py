@@ -103,6 +103,41 @@ def create(
     return delivery_id
 
 
+def extend(
+    connection: sa.Connection,
+    *,
+    job_id: int,
+    destination: str,
+    what: str,
+    instances: Sequence[str],
+    now: datetime,
+) -> int:
+    """Add instances to the delivery that a job has already; it falls due if it had ended.
+
+    So the results of a job that was tried again follow those of its failed attempt.
+    Gives how many instances were new.
+    """
+    d = t.deliveries.c
+    key = (d.job_id == job_id, d.destination == destination, d.what == what)
+    delivery_id: int = connection.execute(sa.select(d.id).where(*key)).scalar_one()
+    added = sum(
+        insert_new(
+            connection,
+            t.delivery_instances,
+            {"delivery_id": delivery_id, "sop_instance_uid": uid, "state": "waiting"},
+        )
+        for uid in instances
+    )
+    ended = [DeliveryState.DELIVERED, DeliveryState.GAVE_UP]
+    if added:
+        connection.execute(
+            sa.update(t.deliveries)
+            .where(d.id == delivery_id, d.state.in_(ended))
+            .values(state=DeliveryState.DUE, due_at=now, created_at=now, ended_at=None)
+        )
+    return added
+
+
 def mark_routed(connection: sa.Connection, job_id: int, note: str, now: datetime) -> bool:
     """Note that the router has looked at a job; False when it had, or a person holds it now."""
     c = t.jobs.c
@@ -141,10 +176,12 @@ def claim_due(
         return get(connection, delivery_id)
 
 
-def next_due_at(db: Database) -> datetime | None:
-    """Say when the next delivery falls due; None when none waits."""
+def next_due_at(db: Database, busy: Collection[str] = ()) -> datetime | None:
+    """Say when the next delivery falls due, not counting destinations in `busy`; None is never."""
     d = t.deliveries.c
     query = sa.select(d.due_at).where(d.state == DeliveryState.DUE).order_by(d.due_at).limit(1)
+    if busy:
+        query = query.where(d.destination.not_in(list(busy)))
     with db.read() as connection:
         return connection.scalar(query)
 

@@ -54,7 +54,7 @@ def listen(servers: Sequence[str], ae_title: str, name: str, ears: Ears) -> None
                 pause, is_down = _FIRST_PAUSE_SECONDS, False
             if not is_down:
                 is_down = True
-                logs.get().warning("gearmand is away", stream=ae_title, said=str(error)[:200])
+                logs.get().warning("gearmand is away", stream=ae_title, error=repr(error)[:200])
         finally:
             worker.shutdown()
         looked_at = _rest(ears, pause, worker.looked_at)
@@ -80,7 +80,8 @@ class _Worker(GearmanWorker):  # type: ignore[misc]
             return False
         is_new = not self.was_connected and any(map(_is_registered, self.connection_list))
         self.was_connected = self.was_connected or is_new
-        if not self.has_job_lock() and (is_new or _is_due(self._ears, self.looked_at)):
+        is_due = self.was_connected and _is_due(self._ears, self.looked_at)
+        if not self.has_job_lock() and (is_new or is_due):
             self._look(None)
         return not self._ears.should_stop()
 

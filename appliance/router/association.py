@@ -30,11 +30,19 @@ from appliance.settings import Settings
 
 Pair = tuple[str, str]  # SOP class and transfer syntax
 
+ECHO_PAIR: Pair = (command_set.VERIFICATION, "1.2.840.10008.1.2")
 MOST_CONTEXTS = 128
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _AC, _RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP = 2, 3, 4, 5, 6
 _WE_RECEIVE_BYTES = 16384
 _RELEASE_SECONDS = 5.0
+_ABORT_REASONS = {
+    1: "unrecognised PDU",
+    2: "unexpected PDU",
+    4: "unrecognised PDU parameter",
+    5: "unexpected PDU parameter",
+    6: "invalid PDU parameter",
+}
 _CONTEXT_REFUSED = {
     1: "refused by its user",
     2: "refused without a reason",
@@ -57,7 +65,7 @@ class Association:
 
     def echo(self) -> int:
         """Ask for an echo; give its status."""
-        context = self.contexts[command_set.VERIFICATION, _IMPLICIT]
+        context = self.contexts[ECHO_PAIR]
         self._message_id += 1
         self._wire.send(
             b"".join(self._pdus(context, command_set.c_echo_request(self._message_id))),
@@ -79,7 +87,7 @@ class Association:
         for pdu in _data_pdus(context, data_set, self._max_pdu):
             if self._wire.has_ended():
                 break
-            self._wire.send(first + pdu if first else pdu, patience)
+            self._send_message(first + pdu if first else pdu, patience)
             first = bytearray()
         return self._answer(command_set.C_STORE_RSP)
 
@@ -109,7 +117,8 @@ class Association:
     def _accept(self, pairs: Sequence[Pair], accept: A_ASSOCIATE) -> None:
         longest = accept.maximum_length_received or LARGEST_PDU_BYTES
         self._max_pdu = max(min(longest, self._max_pdu), 64)
-        results = {one.context_id: one for one in accept.presentation_context_definition_results_list}
+        listed = accept.presentation_context_definition_results_list
+        results = {one.context_id: one for one in listed}
         for number, pair in enumerate(pairs):
             result = results.get(2 * number + 1)
             if result and result.result == 0 and result.transfer_syntax == [pair[1]]:
@@ -117,6 +126,16 @@ class Association:
             else:
                 reason = result.result if result and result.result else 2
                 self.refused[pair] = _CONTEXT_REFUSED.get(reason, f"refused with reason {reason}")
+
+    def _send_message(self, pdu: bytes | bytearray, patience_seconds: float) -> None:
+        try:
+            self._wire.send(pdu, patience_seconds)
+        except AssociationFailed:
+            # A peer that aborts and closes at once breaks our sending before we have
+            # read why.
+            if self._wire.has_ended():
+                self._answer(command_set.C_STORE_RSP)
+            raise
 
     def _pdus(self, context: int, command: bytes) -> Iterable[bytes]:
         room = self._max_pdu - 6
@@ -135,11 +154,7 @@ class Association:
                 if not is_last:
                     continue
                 answer = Answer(bytes(command))
-                if (answer.field, answer.message_id, answer.has_data_set) != (
-                    field,
-                    self._message_id,
-                    False,
-                ):
+                if (answer.field, answer.message_id) != (field, self._message_id):
                     raise ValueError("it answers something else")
             except ValueError as error:
                 raise AssociationFailed(
@@ -150,19 +165,14 @@ class Association:
 
     def _unexpected(self, kind: int, body: bytes) -> AssociationFailed:
         if kind == wire.ABORT and len(body) >= 4:
-            words = statuses.abort_words(body[2], body[3])
             return AssociationFailed(
-                f"{self._wire.peer} aborted the association: {words}.",
+                f"{self._wire.peer} aborted the association{_abort_words(body[2], body[3])}.",
                 remedy="read that node's log",
             )
         return AssociationFailed(
             f"{self._wire.peer} ended the association before it had answered (PDU type {kind}).",
             remedy="read that node's log",
         )
-
-
-_IMPLICIT = "1.2.840.10008.1.2"
-ECHO_PAIR: Pair = (command_set.VERIFICATION, _IMPLICIT)
 
 
 def open_association(
@@ -234,7 +244,7 @@ def _decoded(peer: str, kind: int, body: bytes) -> A_ASSOCIATE:
 
 
 def _rejected(peer: str, result: int, source: int, reason: int) -> AssociationFailed:
-    words = statuses.reject_words(result, source, reason)
+    words = statuses.reject_reason(result, source, reason)
     is_permanent = result == 1
     return AssociationFailed(
         f"{peer} refused the association: {words}.",
@@ -243,6 +253,13 @@ def _rejected(peer: str, result: int, source: int, reason: int) -> AssociationFa
         else "nothing: it is tried again",
         is_permanent=is_permanent,
     )
+
+
+def _abort_words(source: int, reason: int) -> str:
+    """Say who aborted and why (PS3.8 9.3.8)."""
+    if source != 2:
+        return ""
+    return f": {_ABORT_REASONS.get(reason, 'its protocol layer gave no reason')}"
 
 
 def _p_data(context: int, header: int, fragment: bytes) -> bytes:

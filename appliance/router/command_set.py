@@ -41,7 +41,7 @@ def c_echo_request(message_id: int) -> bytes:
 class Answer:
     """A response: its command field, which message it answers, its status and comment."""
 
-    __slots__ = ("comment", "field", "has_data_set", "message_id", "status")
+    __slots__ = ("comment", "field", "message_id", "status")
 
     def __init__(self, command_set: bytes) -> None:
         """Read a command set; ValueError when it is not one."""
@@ -49,7 +49,6 @@ class Answer:
         self.field = _us(elements, 0x0100)
         self.message_id = _us(elements, 0x0120)
         self.status = _us(elements, 0x0900)
-        self.has_data_set = _us(elements, 0x0800) != _NO_DATA_SET
         comment = elements.get(0x0902, b"").decode("latin-1").strip(" \0")
         self.comment = "".join(c if c.isprintable() else "?" for c in comment[:64])
 

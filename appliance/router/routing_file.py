@@ -95,6 +95,9 @@ class _Reading:
     def say(self, node: yaml.Node, sentence: str) -> None:
         self.mistakes.append(f"{self.where}:{node.start_mark.line + 1}: {sentence}")
 
+    def _about(self, what: str) -> values.Say:
+        return lambda node, sentence: self.say(node, f"{what} {sentence}")
+
     def routing(self, text: str) -> Routing | None:
         tree = self._compose(text)
         digest = digest_of(text)
@@ -126,7 +129,7 @@ class _Reading:
             return {}
         found: dict[str, Destination] = {}
         for key, body in node.value:
-            name = values.text(key, lambda n, s: self.say(n, f"the name of a destination {s}"))
+            name = values.text(key, self._about("the name of a destination"))
             if name is None:
                 continue
             if name in self.names or name == BACK_TO_SENDER:

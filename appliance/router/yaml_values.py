@@ -157,8 +157,7 @@ def mapping(
             say(key, f"{path}.{key.value} stands here a second time.")
             is_good = False
         elif not is_empty(value):
-            one = f"{path}.{key.value}"
-            values[key.value] = readers[key.value](value, lambda n, s, one=one: say(n, f"{one} {s}"))
+            values[key.value] = readers[key.value](value, _saying(f"{path}.{key.value}", say))
     return values if is_good and None not in values.values() else None
 
 
@@ -173,6 +172,10 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
+def _saying(path: str, say: Say) -> Say:
+    return lambda node, sentence: say(node, f"{path} {sentence}")
+
+
 def _tag_test(key: yaml.Node, value: yaml.Node, say: Say) -> TagTest | None:
     name = str(key.value)
     found = _TAG.fullmatch(name)
@@ -183,7 +186,7 @@ def _tag_test(key: yaml.Node, value: yaml.Node, say: Say) -> TagTest | None:
     if _is_sequence(tag):
         say(key, f"names the sequence {name}, whose value is no text.")
         return None
-    expression = pattern(value, lambda node, sentence: say(node, f"{name} {sentence}"))
+    expression = pattern(value, _saying(name, say))
     return TagTest(tag, name, expression) if expression else None
 
 

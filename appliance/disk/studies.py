@@ -1,0 +1,103 @@
+"""Kept instances: how a file gets its name below `studies/`, durably, replacing nothing.
+
+Called by intake only.  A name is made with link(2), which refuses where rename
+would replace.  `link` and `sync` are two calls, since a second copy of a known
+instance is synced without being linked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from appliance.dicom import part10
+from appliance.dicom.header import opened
+from appliance.disk.layout import Layout
+from appliance.disk.sync import plain_errors, sync_path
+
+_MOST_REMEMBERED = 10_000
+
+
+class Studies:
+    """The store of one process."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._root = layout.root
+        # Series folders whose own name, and their parents', this process has synced.
+        # One that was removed since and made again by another process is synced by
+        # that process; ext4 and XFS commit the parents with the folder in any case.
+        self._durable: set[Path] = set()
+
+    def path(self, relative: str) -> Path:
+        """Give the place of a file below data_root."""
+        return self._root / relative
+
+    def link(self, source: Path, relative: str) -> bool:
+        """Give a synced file its name; False when the name is taken.  NoSpace, DiskError."""
+        target = self._root / relative
+        with plain_errors("An instance could not be named"):
+            try:
+                os.link(source, target)
+            except FileNotFoundError:
+                self._durable.discard(target.parent)
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return self._link_again(source, target)
+            except FileExistsError:
+                return False
+            return True
+
+    def sync(self, relative: str) -> None:
+        """Sync the name, and every folder that leads to it, as far as needed."""
+        folder = (self._root / relative).parent
+        sync_path(folder)
+        if folder in self._durable:
+            return
+        for parent in folder.relative_to(self._root).parents:
+            sync_path(self._root / parent)
+        if len(self._durable) >= _MOST_REMEMBERED:
+            self._durable.clear()
+        self._durable.add(folder)
+
+    def unlink_if_same(self, relative: str, source: Path) -> None:
+        """Take a name away again if it is that of `source`'s file."""
+        target = self._root / relative
+        with suppress(FileNotFoundError):
+            if target.samefile(source):
+                target.unlink()
+
+    def set_aside(self, relative: str, seen: os.stat_result, to: Path) -> bool:
+        """Move a file that nobody registered out of the way; False when it is another by now.
+
+        The lock keeps two processes from moving away, one after the other, first the
+        bad file and then the good one that took its name.
+        """
+        target = self._root / relative
+        with plain_errors("A leftover could not be set aside"):
+            lock = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not target.exists() or not os.path.samestat(target.stat(), seen):
+                    return False
+                target.rename(to)
+                return True
+            finally:
+                os.close(lock)
+
+    @staticmethod
+    def _link_again(source: Path, target: Path) -> bool:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+        return True
+
+
+def dataset_digest(path: Path) -> str:
+    """Give the SHA-256 of a stored file's data set, without File Meta."""
+    with opened(path) as view:
+        _, start = part10.read_meta(view)
+        with view[start:] as data_set:
+            return hashlib.sha256(data_set).hexdigest()

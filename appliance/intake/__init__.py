@@ -1,0 +1,1 @@
+"""What becomes of an instance that came: kept, recorded, or put into quarantine."""

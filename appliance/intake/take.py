@@ -1,0 +1,181 @@
+"""Take an instance that came over the network or as an upload, and answer for it.
+
+`Intake.keep` returns once the file and its reception are durable, and raises when
+they are not: that is all that 0x0000 promises, and the seam at which another hot
+path may stand later.  Made once per process.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from appliance import bells, logs
+from appliance.dicom import part10
+from appliance.dicom.header import Buffer, Header, opened, read_header
+from appliance.disk import quarantine
+from appliance.disk.incoming import Incoming, Written
+from appliance.disk.layout import Layout
+from appliance.errors import DiskError, DoesNotMatch, IndexUnavailable, InstanceRefused
+from appliance.index import events
+from appliance.index.database import Database
+from appliance.intake.filing import Filing, Kept, Sender
+
+__all__ = ["Intake", "Kept", "Sender"]
+
+_MOST_REMEMBERED = 1000
+
+
+class Intake:
+    """The way in, for one process."""
+
+    def __init__(self, db: Database, layout: Layout, node_ae_title: str) -> None:
+        self._db = db
+        self._layout = layout
+        self._node_ae_title = node_ae_title
+        self._incoming = Incoming(layout.incoming)
+        self._filing = Filing(db, layout)
+        self._noted: dict[str, None] = {}
+
+    def keep(
+        self,
+        data_set: Buffer | Path,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        sender: Sender,
+        level: str | None,
+        now: datetime,
+    ) -> Kept:
+        """Keep an instance and record that it came; the bytes stay exactly as they are.
+
+        The UIDs are those of the request.  A `data_set` that is a Path names a Part 10
+        file, whose own File Meta is replaced, or a bare data set.  `level` is the
+        stream's, "study" or "series"; None opens no arrival.
+
+        Raises InstanceRefused (its bytes and the reason are in quarantine then),
+        NoSpace, DiskError, IndexUnavailable: it is not kept.
+        """
+        meta = part10.FileMeta(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            source_ae_title=self._node_ae_title,
+            sending_ae_title=sender.calling_ae_title,
+            receiving_ae_title=sender.called_ae_title,
+            source_address=sender.local,
+            sending_address=part10.address_of(sender.address, sender.port),
+            receiving_address=sender.local,
+        )
+        with opened(data_set) as view:
+            start = part10.read_meta(view)[1] if isinstance(data_set, Path) else 0
+            with view[start:] as body:
+                written = self._incoming.write(part10.encode(meta), body, sender.association_id)
+                try:
+                    header = checked_header(body, meta)
+                except InstanceRefused as error:
+                    self._refuse(written, meta, sender, error, now)
+                    raise
+        return self._file(written, header, sender, level, now)
+
+    def close(self) -> None:
+        """Let this process's folder in incoming/ go."""
+        self._incoming.close()
+
+    def _file(
+        self, written: Written, header: Header, sender: Sender, level: str | None, now: datetime
+    ) -> Kept:
+        try:
+            kept = self._filing.file(written, header, sender, level, now)
+        except (DiskError, IndexUnavailable):
+            self._incoming.leave(written.path)
+            raise
+        written.path.unlink(missing_ok=True)
+        if kept.arrival_id is not None:
+            bells.ring(self._layout.run, "dispatcher")
+        return kept
+
+    def _refuse(
+        self,
+        written: Written,
+        meta: part10.FileMeta,
+        sender: Sender,
+        error: InstanceRefused,
+        now: datetime,
+    ) -> None:
+        id = quarantine.keep(self._layout, written.path, refusal(meta, sender, error, now))
+        written.path.unlink(missing_ok=True)
+        logs.get().warning(
+            "instance refused", status=f"0x{error.status:04X}", reason=str(error), quarantine=id
+        )
+        if self._is_first_refusal(sender.association_id):
+            self._append_event(error, sender, id, now)
+
+    def _is_first_refusal(self, association_id: str) -> bool:
+        """Say so once for each association: the audit trail has no line per instance."""
+        if association_id in self._noted:
+            return False
+        if len(self._noted) >= _MOST_REMEMBERED:
+            del self._noted[next(iter(self._noted))]
+        self._noted[association_id] = None
+        return True
+
+    def _append_event(
+        self, error: InstanceRefused, sender: Sender, id: str, now: datetime
+    ) -> None:
+        sentence = (
+            f"An instance that {sender.calling_ae_title} sent to {sender.called_ae_title} "
+            f"is in quarantine: {error}"
+        )
+        try:
+            with self._db.write() as connection:
+                events.append(
+                    connection, "instance refused", sentence, now, who=sender.calling_ae_title,
+                    quarantine=id, association=sender.association_id, address=sender.address,
+                )  # fmt: skip
+        except IndexUnavailable as unavailable:
+            # The refusal stands in quarantine with its words; the sender is told in any case.
+            logs.get().warning("event not written", reason=str(unavailable))
+
+
+def checked_header(data_set: memoryview, meta: part10.FileMeta) -> Header:
+    """Read a data set's header and compare it with the request (PS3.4 B.2.3).
+
+    Raises CannotUnderstand or DoesNotMatch.
+    """
+    if len(data_set) < 8:
+        raise DoesNotMatch(
+            "The request came without a data set.", remedy="look at the sender's log, send again"
+        )
+    header = read_header(data_set, meta.transfer_syntax_uid)
+    for name, said, found in (
+        ("SOP Class UID (0008,0016)", meta.sop_class_uid, header.sop_class_uid),
+        ("SOP Instance UID (0008,0018)", meta.sop_instance_uid, header.sop_instance_uid),
+    ):
+        if said.strip("\0 ") != found:
+            raise DoesNotMatch(
+                f"{name} of the data set is not the one of the request.",
+                remedy="have the sender send the instance under its own UIDs",
+            )
+    return header
+
+
+def refusal(
+    meta: part10.FileMeta, sender: Sender, error: InstanceRefused, now: datetime
+) -> quarantine.Entry:
+    """Put a refusal into words for quarantine."""
+    return quarantine.Entry(
+        id="",
+        reason=str(error),
+        remedy=error.remedy,
+        status=error.status,
+        called_ae_title=sender.called_ae_title,
+        calling_ae_title=sender.calling_ae_title,
+        address=sender.address,
+        association_id=sender.association_id,
+        sop_class_uid=meta.sop_class_uid,
+        sop_instance_uid=meta.sop_instance_uid,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        received_at=now,
+    )

@@ -1,0 +1,61 @@
+"""Send files that a person names, for `brookbox send store`: no index, no delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.dicom import part10
+from appliance.errors import AssociationFailed, InstanceRefused
+from appliance.router import store_scu
+from appliance.router.rules import Destination
+from appliance.router.store_scu import FAILED, LATER, Outgoing, Result
+from appliance.settings import Settings
+
+
+def send_files(
+    paths: Sequence[Path],
+    destination: Destination,
+    settings: Settings,
+    *,
+    own_ae_title: str = "",
+    on_progress: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Send Part 10 files; give one result for each, also for what is no DICOM file.
+
+    An association that fails leaves the rest as LATER with the reason; nothing is tried
+    a second time.  `own_ae_title` replaces the destination's.
+    """
+    if own_ae_title:
+        destination = replace(destination, own_ae_title=own_ae_title)
+    results: dict[Path, Result] = {}
+
+    def tell(result: Result) -> None:
+        results[result.outgoing.path] = result
+        on_progress(result)
+
+    outgoing = _readable(paths, tell)
+    try:
+        store_scu.send(destination, outgoing, settings, on_result=tell)
+    except AssociationFailed as problem:
+        for one in outgoing:
+            if one.path not in results:
+                tell(Result(one, LATER, None, str(problem)))
+    return [results[path] for path in dict.fromkeys(paths)]
+
+
+def _readable(paths: Sequence[Path], tell: Callable[[Result], None]) -> list[Outgoing]:
+    found: list[Outgoing] = []
+    for path in dict.fromkeys(paths):
+        try:
+            meta, header, _ = part10.read_file(path)
+        except (InstanceRefused, OSError) as error:
+            tell(Result(Outgoing("", "", "", path), FAILED, None, str(error)))
+            continue
+        found.append(
+            Outgoing(
+                header.sop_class_uid, header.sop_instance_uid, meta.transfer_syntax_uid, path
+            )
+        )
+    return found

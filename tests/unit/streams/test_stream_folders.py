@@ -1,0 +1,161 @@
+"""Stream folders: each is read for itself, and a wrong one says what is wrong and where."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance.settings import Settings
+from appliance.streams import catalog, info, shipped
+from appliance.streams.catalog import Stream, StreamWatcher, read_stream, read_streams
+from appliance.streams.limits import limits_of
+from tests.kit.waiting import wait_for
+
+GOOD: dict[str, object] = {"AETitle": "ONE", "image": "a/b:1", "command": ["run"]}
+
+
+def folder(tmp_path: Path, name: str, values: dict[str, object] | str, *files: str) -> Path:
+    path = tmp_path / name
+    path.mkdir()
+    text = values if isinstance(values, str) else json.dumps(values, indent=1)
+    (path / "info.json").write_text(text, encoding="utf-8")
+    for file in files:
+        (path / file).write_text("")
+    return path
+
+
+def said(stream: Stream) -> list[str]:
+    return [str(problem) for problem in stream.problems]
+
+
+def test_a_good_folder_has_no_problem(tmp_path: Path) -> None:
+    stream = read_stream(folder(tmp_path, "a", GOOD))
+    assert (stream.ae_title, stream.contract, said(stream)) == ("ONE", "brookbox", [])
+    assert stream.is_good
+    assert stream.is_enabled
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{\n 'a': 1}", "info.json:2: This is not JSON"),
+        ("[]", "must hold one JSON object"),
+        ('{"AETitle": "A\\\\B", "image": "x", "command": ["r"]}', "printable ASCII"),
+        ('{"AETitle": "SEVENTEEN_LETTERS", "command": ["r"], "trusted": true}', "1 to 16"),
+        ('{"image": "x", "command": ["r"]}', "AETitle is missing"),
+        ('{"AETitle": "A",\n"memry_gb": 2, "image": "x", "command": ["r"]}',
+         "info.json:2: memry_gb is not a key of info.json. Did you mean memory_gb?"),
+        ('{"AETitle": "A",\n"AETitle": "B", "image": "x", "command": ["r"]}',
+         "info.json:2: AETitle stands here a second time."),
+        ('{"AETitle": "A", "image": "x; rm -rf /", "command": ["r"]}', "name of a Docker image"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"],\n"lanes": 0}', "info.json:2: lanes"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "privileged": true}', "not a key"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "network": "host"}', "network"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "models": "../x"}', "inside"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "env": {"BROOKBOX_JOB": "x"}}', "env"),
+        ('{"AETitle": "A", "command": ["r"]}', "image is missing"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)  # fmt: skip
+def test_a_wrong_info_says_what_and_where(tmp_path: Path, text: str, wanted: str) -> None:
+    stream = read_stream(folder(tmp_path, "a", text))
+    assert not stream.is_good
+    assert any(wanted in line or "nested" in line for line in said(stream)), said(stream)
+
+
+def test_a_byte_order_mark_does_not_hurt(tmp_path: Path) -> None:
+    assert read_stream(folder(tmp_path, "a", "\ufeff" + json.dumps(GOOD))).is_good
+
+
+def test_an_info_of_five_megabytes_is_refused(tmp_path: Path) -> None:
+    stream = read_stream(folder(tmp_path, "a", {**GOOD, "description": "x" * 5_000_000}))
+    assert "1 MB is the most" in said(stream)[0]
+
+
+def test_enabled_is_the_number_that_magickbox_wrote(tmp_path: Path) -> None:
+    assert not read_stream(folder(tmp_path, "a", {**GOOD, "enabled": 0})).is_enabled
+    assert read_stream(folder(tmp_path, "b", {**GOOD, "enabled": 1})).is_enabled
+
+
+def test_magickbox_folders_are_recognised_and_keep_their_own_keys(tmp_path: Path) -> None:
+    host = {"AETitle": "HOST", "enabled": 1, "type": "Processing", "queue": "q"}
+    stream = read_stream(folder(tmp_path, "host", host, "work.sh"))
+    assert (stream.contract, stream.is_good) == ("magickbox-host", True)
+    assert len(stream.problems) == 2
+    bucket = read_stream(folder(tmp_path, "bucket", {"AETitle": "B", "image": "bucket:1"}))
+    assert (bucket.contract, bucket.is_good) == ("magickbox", True)
+
+
+def test_of_two_folders_with_one_ae_title_none_serves_at_start(tmp_path: Path) -> None:
+    folder(tmp_path, "a", GOOD)
+    folder(tmp_path, "b", GOOD)
+    streams = read_streams(tmp_path)
+    assert streams.serving() == []
+    assert "also that of b" in said(streams.all[0])[0]
+
+
+def test_the_one_that_was_serving_goes_on_when_a_double_is_dropped_in(tmp_path: Path) -> None:
+    folder(tmp_path, "b", GOOD)
+    before = read_streams(tmp_path)
+    folder(tmp_path, "a", GOOD)
+    serving = read_streams(tmp_path, before).serving()
+    assert [stream.folder.name for stream in serving] == ["b"]
+
+
+def test_ae_titles_that_differ_in_case_are_two_streams_with_a_warning(tmp_path: Path) -> None:
+    folder(tmp_path, "a", GOOD)
+    folder(tmp_path, "b", {**GOOD, "AETitle": "One"})
+    streams = read_streams(tmp_path)
+    assert len(streams.serving()) == 2
+    assert all("only in case" in said(stream)[0] for stream in streams.all)
+    assert streams.meant("oNE") in ("ONE", "One")
+    assert streams.find("oNE") is None
+
+
+def test_a_link_is_refused_and_hidden_folders_are_not_looked_at(tmp_path: Path) -> None:
+    good = folder(tmp_path, "a", GOOD)
+    (tmp_path / "z").symlink_to(good)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "base").mkdir()
+    names = [(stream.folder.name, stream.is_good) for stream in read_streams(tmp_path).all]
+    assert names == [("a", True), ("z", False)]
+
+
+def test_a_folder_counts_only_once_it_has_settled(tmp_path: Path) -> None:
+    watcher = StreamWatcher(tmp_path)
+    path = folder(tmp_path, "a", GOOD)
+    assert watcher.current().all == ()
+    wait_for(lambda: watcher.current().find("ONE"), "the stream is there", 5)
+    (path / "info.json").write_text(json.dumps({**GOOD, "AETitle": "TWO"}))
+    assert watcher.current().find("TWO") is None
+    wait_for(lambda: watcher.current().find("TWO"), "the edit is seen", 5)
+    assert watcher.current().find("ONE") is None
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+    wait_for(lambda: not watcher.current().all, "the removal is seen", 5)
+
+
+def test_limits_are_those_of_info_else_of_the_settings() -> None:
+    own = info.StreamInfo.model_validate({**GOOD, "memory_gb": 2})
+    limits = limits_of(own, Settings())
+    assert (limits.memory_gb, limits.memory_bytes, limits.pids) == (2, 2 * 1024**3, 1024)
+
+
+def test_the_shipped_streams_are_good() -> None:
+    streams = read_streams(shipped.shipped_folder())
+    assert {stream.ae_title for stream in streams.serving()} >= {"ECHO", "MONTAGE"}
+    assert all(said(stream) == [] for stream in streams.all)
+
+
+def test_an_unreadable_folder_harms_no_other(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "info.json").mkdir()
+    else:
+        folder(tmp_path, "a", GOOD).chmod(0)
+    folder(tmp_path, "b", {**GOOD, "AETitle": "TWO"})
+    assert [stream.ae_title for stream in catalog.read_streams(tmp_path).serving()] == ["TWO"]

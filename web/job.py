@@ -1,0 +1,170 @@
+"""One job: how it stands, its steps, its log, its results, where they went."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Blueprint, abort, g, jsonify
+from flask.typing import ResponseReturnValue
+
+from appliance.index import arrival_list, catalog, deliveries, events, figures, job_list
+from appliance.index import jobs as index_jobs
+from appliance.index.arrival_list import ArrivalRow
+from appliance.index.catalog import Instance, Series, Study
+from appliance.index.deliveries import Delivery
+from appliance.index.events import Event
+from appliance.index.job_list import Step
+from appliance.index.jobs import Job
+from appliance.index.states import ACTIVE, JobState
+from web import job_files
+from web.frame import page
+from web.headline import headline
+from web.job_files import OutputFile
+from web.job_log import LogTail, tail
+from web.node import Node, node
+from web.timeline import Bar, timeline
+
+job = Blueprint("job", __name__)
+
+_INPUTS_SHOWN = 200
+_NOT_RESULTS = {"proc.json", "progress.json"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Everything the page of one job shows."""
+
+    job: Job
+    headline: str
+    study: Study | None
+    arrival: ArrivalRow | None
+    bars: list[Bar]
+    results: list[Instance]
+    files: list[OutputFile]
+    inputs: list[Instance]
+    series: list[Series]
+    deliveries: list[Delivery]
+    events: list[Event]
+    log: LogTail
+    info: str
+    proc: str
+    is_removed: bool
+
+    @property
+    def is_active(self) -> bool:
+        """Say whether it waits or runs."""
+        return self.job.state in ACTIVE
+
+    @property
+    def can_retry(self) -> bool:
+        """Say whether it can be retried: the same job, the same result UIDs."""
+        return self.job.state in (JobState.FAILED, JobState.CANCELLED) and not self.lacks_input
+
+    @property
+    def can_run_again(self) -> bool:
+        """Say whether a new job can be made of the same input."""
+        return self.job.state in (JobState.SUCCEEDED, JobState.PARTIAL) and not self.lacks_input
+
+    @property
+    def lacks_input(self) -> bool:
+        """Say whether some of its input has been removed."""
+        return len(self.inputs) < self.job.input_count
+
+    @property
+    def result_bytes(self) -> int:
+        """Add up its results and other files."""
+        return sum(r.size_bytes for r in self.results) + sum(f.size_bytes for f in self.files)
+
+    @property
+    def shown_inputs(self) -> list[Instance]:
+        """Give the first of its input; a study may have thousands."""
+        return self.inputs[:_INPUTS_SHOWN]
+
+    @property
+    def series_by_uid(self) -> dict[str, Series]:
+        """Map the series of the study by UID."""
+        return {one.series_uid: one for one in self.series}
+
+
+@job.get("/jobs/<int:job_id>")
+def show(job_id: int) -> ResponseReturnValue:
+    """Show the page."""
+    return page("job.html", page=read_job(job_id), shown_states=_SHOWN_STATES)
+
+
+@job.get("/api/v1/jobs/<int:job_id>")
+def show_json(job_id: int) -> ResponseReturnValue:
+    """Give the job to a program."""
+    found = read_job(job_id)
+    facts = {name: getattr(found, name) for name in JobPage.__slots__ if name not in _NOT_IN_JSON}
+    facts["input_uids"] = [one.sop_instance_uid for one in found.inputs]
+    facts["info"], facts["proc"] = _loaded(found.info), _loaded(found.proc)
+    return jsonify(facts)
+
+
+_NOT_IN_JSON = {"bars", "log", "inputs"}
+_SHOWN_STATES = {"succeeded", "partial", "failed", "cancelled"}
+
+
+def read_job(job_id: int) -> JobPage:
+    """Gather the page; NotFound when there is no such job."""
+    if job_id >= 2**63:
+        abort(404)
+    here, now = node(), g.now
+    folder = here.layout.job(job_id)
+    with here.db.read() as connection:
+        found = index_jobs.get(connection, job_id)
+        arrival = arrival_list.of_job(connection, job_id)
+        sent = deliveries.deliveries_of(connection, job_id)
+        steps = job_list.steps_of(connection, job_id)
+        results = catalog.results_of(connection, job_id)
+        shown = JobPage(
+            job=found,
+            headline=_headline(connection, found, here),
+            study=catalog.find_study(connection, found.study_uid),
+            arrival=arrival,
+            bars=timeline(found, steps, sent, arrival.reason if arrival else "", now),
+            results=results,
+            files=other_files(here, job_id),
+            inputs=job_list.inputs_of(connection, job_id),
+            series=catalog.series_of(connection, found.study_uid),
+            deliveries=sent,
+            events=events.latest(connection, 100, job_id=job_id),
+            log=tail(folder.log),
+            info=job_files.read_text(folder.info),
+            proc=job_files.read_text(folder.proc),
+            is_removed=_is_removed(found, folder.path.exists(), bool(results)),
+        )
+    return shown
+
+
+def other_files(here: Node, job_id: int) -> list[OutputFile]:
+    """List what is in OUTPUT beside the instances that became results."""
+    files = job_files.list_files(here.layout.job(job_id).output)
+    return [file for file in files if file.name not in _NOT_RESULTS]
+
+
+def _headline(connection: sa.Connection, found: Job, here: Node) -> str:
+    before, usual = 0, None
+    if found.state == JobState.QUEUED:
+        before = figures.queued_before(connection, found)
+    if found.state == JobState.RUNNING:
+        usual = figures.usual_seconds(connection, found.ae_title)
+    return headline(found, g.now, before=before, usual_seconds=usual)
+
+
+def _is_removed(found: Job, has_folder: bool, has_results: bool) -> bool:
+    """Say whether only the record is left: the job ended, its files are gone."""
+    return found.state not in ACTIVE and found.attempt > 0 and not has_folder and not has_results
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return text
+
+
