@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import sqlalchemy as sa
+
+from appliance.dispatcher.completeness import judge, quiet_of
 from appliance.index import arrival_list, arrivals, catalog
 from appliance.index.arrival_list import ArrivalRow
+from appliance.index.arrivals import OpenArrival
 from appliance.index.catalog import Study
 from web.node import Node
 
@@ -24,11 +29,41 @@ def arriving_now(node: Node, now: datetime) -> list[Arriving]:
     """List what is still coming in, newest first."""
     since = now - timedelta(seconds=node.settings.completeness.idle_seconds)
     judged = {one.id: one for one in arrivals.open_arrivals(node.db, since)}
+    if not judged:
+        return []
+    learned = arrivals.learned_quiet(node.db)
     with node.db.read() as connection:
-        rows = arrival_list.still_open(connection)
-        studies = {row.study_uid: catalog.find_study(connection, row.study_uid) for row in rows}
+        found = _with_studies(connection, arrival_list.still_open(connection))
     return [
-        Arriving(row, studies[row.study_uid], waits_for(node, judged[row.id], now))
-        for row in rows
-        if row.id in judged
+        Arriving(one.arrival, one.study, _waits_for(node, judged[one.arrival.id], learned, now))
+        for one in found
+        if one.arrival.id in judged
     ]
+
+
+def nothing_done(node: Node, since: datetime) -> list[Arriving]:
+    """List what came in since then without a job being made, newest first."""
+    with node.db.read() as connection:
+        return _with_studies(connection, arrival_list.without_job(connection, since))
+
+
+def closed_lately(node: Node, limit: int) -> list[Arriving]:
+    """List what came in last."""
+    with node.db.read() as connection:
+        return _with_studies(connection, arrival_list.closed(connection, limit))
+
+
+def _with_studies(connection: sa.Connection, rows: Sequence[ArrivalRow]) -> list[Arriving]:
+    studies = {uid: catalog.find_study(connection, uid) for uid in {r.study_uid for r in rows}}
+    return [Arriving(row, studies[row.study_uid]) for row in rows]
+
+
+def _waits_for(
+    node: Node, arrival: OpenArrival, learned: dict[str, tuple[float, int]], now: datetime
+) -> str:
+    stream = node.streams().find(arrival.called_ae_title)
+    own_quiet = stream.info.quiet_seconds if stream and stream.info else None
+    rules = node.settings.completeness
+    quiet = quiet_of(arrival.calling_ae_titles, rules, own_quiet, learned)
+    verdict = judge(arrival, rules, quiet, now)
+    return "It is complete; its job is about to be made." if verdict.is_complete else verdict.reason

@@ -99,16 +99,19 @@ def _of_services(all_services: Sequence[Service]) -> list[Banner]:
 
 def _of_disk(use: DiskUse, node: Node) -> list[Banner]:
     limits = node.settings.housekeeper
+    if use.degraded:
+        sentence = f"The data volume failed, and studies are refused: {use.degraded}"
+        return [Banner("bad", sentence, "look at the disk, then start the receiver again")]
     if use.is_out_of_space:
         sentence = (
             f"There is no space left for studies: {wording.size(use.free_bytes)} are free, "
             f"{wording.size(use.reserve_bytes)} are kept in reserve. New studies are refused."
         )
         return [Banner("bad", sentence, link="/#disk")]
-    if use.used_percent >= limits.high_percent:
+    if use.used_percent > limits.high_percent:
         sentence = (
             f"The disk is {use.used_percent:.0f} % full, above {limits.high_percent:g} %: "
-            "the oldest studies and results are being removed early."
+            "the oldest studies and results are removed early."
         )
         return [Banner("warning", sentence, link="/#disk")]
     return []

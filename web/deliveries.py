@@ -8,6 +8,7 @@ from flask import Blueprint, abort, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
+from appliance.dicom.statuses import store_status
 from appliance.index import deliveries as index_deliveries
 from appliance.index import figures
 from appliance.index import jobs as index_jobs
@@ -16,7 +17,6 @@ from appliance.index.jobs import Job
 from appliance.index.states import DeliveryState
 from web.frame import page
 from web.node import node
-from web.statuses import status_text
 
 deliveries = Blueprint("deliveries", __name__)
 
@@ -73,7 +73,7 @@ def list_deliveries_json() -> ResponseReturnValue:
 @deliveries.get("/deliveries/<int:delivery_id>")
 def show(delivery_id: int) -> ResponseReturnValue:
     """Show one delivery."""
-    return page("delivery.html", page=_read(delivery_id), status_text=status_text)
+    return page("delivery.html", page=_read(delivery_id), store_status=store_status)
 
 
 @deliveries.get("/api/v1/deliveries/<int:delivery_id>")

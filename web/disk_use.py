@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from appliance.disk import space
+from appliance.disk.space import Space
 from web.node import Node
-
-_GB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class DiskUse:
-    """The data volume: bytes, inodes, and what is kept in reserve (no study may take it)."""
+    """The data volume: how full, what is kept in reserve, and whether studies are refused.
+
+    `degraded` says why the volume is not trusted any more; "" when it is.
+    """
 
     total_bytes: int
     free_bytes: int
     used_percent: float
-    inodes_percent: float
     reserve_bytes: int
-
-    @property
-    def is_out_of_space(self) -> bool:
-        """Say whether new associations are refused for want of space."""
-        return self.total_bytes > 0 and self.free_bytes < self.reserve_bytes
+    is_out_of_space: bool
+    degraded: str
 
 
 def disk_use(node: Node) -> DiskUse:
-    """Measure the data volume; all zero while there is none."""
-    try:
-        volume = os.statvfs(node.settings.data_root)
-    except OSError:
-        return DiskUse(0, 0, 0.0, 0.0, 0)
-    total, free = volume.f_blocks * volume.f_frsize, volume.f_bavail * volume.f_frsize
-    used = total - volume.f_bfree * volume.f_frsize
+    """Measure the data volume; a folder that is not there has no space."""
     rules = node.settings.receiver
+    try:
+        found = space.measure(node.settings.data_root)
+    except OSError as error:
+        return DiskUse(0, 0, 100.0, 0, True, str(error))
     return DiskUse(
-        total_bytes=total,
-        free_bytes=free,
-        used_percent=_percent(used, used + free),
-        inodes_percent=_percent(volume.f_files - volume.f_favail, volume.f_files),
-        reserve_bytes=int(max(rules.reserve_gb * _GB, total * rules.reserve_percent / 100)),
+        total_bytes=found.total_bytes,
+        free_bytes=found.free_bytes,
+        used_percent=_percent(found),
+        reserve_bytes=space.reserve_bytes(found, rules.reserve_gb, rules.reserve_percent),
+        is_out_of_space=space.is_short(found, rules.reserve_gb, rules.reserve_percent),
+        degraded=space.degraded(node.layout),
     )
 
 
-def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0
+def _percent(found: Space) -> float:
+    return min(max(found.used_percent, 0.0), 100.0)

@@ -126,7 +126,7 @@ def _page(asked: Filter) -> JobsPage:
         next_before=rows[-1].job.id if len(found) > _ROWS else None,
         streams=_stream_choices(asked.ae_title),
         arriving=arriving_now(here, g.now) if is_top else [],
-        nothing_done=nothing_done(here, g.now, g.now - _SHOWN_FOR) if is_top else [],
+        nothing_done=nothing_done(here, g.now - _SHOWN_FOR) if is_top else [],
     )
 
 

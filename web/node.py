@@ -18,6 +18,7 @@ from appliance.disk.layout import Layout
 from appliance.index.database import Database
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams, StreamWatcher
+from web.gearmand_state import GearmandAsker
 from web.routing_state import RoutingReader
 
 _KEY = "brookbox"
@@ -38,6 +39,7 @@ class Node:
     slots: threading.BoundedSemaphore
     is_stopping: threading.Event = field(default_factory=threading.Event)
     routing: RoutingReader = field(default_factory=RoutingReader)
+    gearmand: GearmandAsker = field(default_factory=GearmandAsker)
     _watching: threading.Lock = field(default_factory=threading.Lock)
     host_name: str = field(default_factory=socket.gethostname)
 

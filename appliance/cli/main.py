@@ -44,7 +44,9 @@ COMMANDS = {
     "events": ("events", "events", "Who did what to which study."),
     "conformance": ("conformance", "conformance", "Print this node's DICOM conformance statement."),
     "housekeeper-confirm": (
-        "housekeeper", "confirm", "Let the housekeeper remove again after the clock jumped."
+        "housekeeper",
+        "confirm",
+        "Let the housekeeper remove again after the clock jumped.",
     ),
 }
 

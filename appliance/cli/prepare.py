@@ -63,8 +63,8 @@ def taken_by(port: int) -> str:
     """Name who listens on a port, as far as this user may see it; "" when unknown."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr
-            if listens and connection.laddr.port == port and connection.pid:
+            here = getattr(connection.laddr, "port", None)  # () before it is bound
+            if connection.status == psutil.CONN_LISTEN and here == port and connection.pid:
                 return f" ({psutil.Process(connection.pid).name()}, pid {connection.pid}, has it)"
     return ""
 

@@ -65,7 +65,7 @@ def _daemon(settings: Settings, machine: Machine) -> str:
         "logfile_maxbytes=20MB",
         "logfile_backups=5",
         f"pidfile={_plain(str(layout.run / 'supervisord.pid'))}",
-        f"environment=BROOKBOX_SUPERVISED=\"1\",BROOKBOX_DATA_ROOT={_quoted(str(layout.root))}",
+        f'environment=BROOKBOX_SUPERVISED="1",BROOKBOX_DATA_ROOT={_quoted(str(layout.root))}',
     ]
     if machine.is_root:
         lines.append("user=root")

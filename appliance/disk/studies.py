@@ -7,7 +7,6 @@ instance is synced without being linked.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from contextlib import suppress
@@ -17,6 +16,7 @@ from appliance.dicom import part10
 from appliance.dicom.header import opened
 from appliance.disk.layout import Layout
 from appliance.disk.sync import plain_errors, sync_path
+from appliance.errors import CannotUnderstand
 
 _MOST_REMEMBERED = 10_000
 
@@ -61,30 +61,31 @@ class Studies:
             self._durable.clear()
         self._durable.add(folder)
 
+    def holds(self, relative: str, source: Path, dataset_sha256: str) -> bool:
+        """Say whether the name holds this very file, or another with the same data set."""
+        target = self._root / relative
+        try:
+            return target.samefile(source) or dataset_digest(target) == dataset_sha256
+        except (FileNotFoundError, CannotUnderstand):
+            return False
+
+    def replace_unregistered(self, relative: str, source: Path, aside: Path) -> None:
+        """Give a name to `source`; a file of no row that has it is moved to `aside`.
+
+        Only in the transaction that inserted the name's row, under the instance's lock:
+        nobody else can register the name then.
+        """
+        with plain_errors("A leftover could not be set aside"), suppress(FileNotFoundError):
+            (self._root / relative).rename(aside)
+        self.link(source, relative)
+        self.sync(relative)
+
     def unlink_if_same(self, relative: str, source: Path) -> None:
         """Take a name away again if it is that of `source`'s file."""
         target = self._root / relative
         with suppress(FileNotFoundError):
             if target.samefile(source):
                 target.unlink()
-
-    def set_aside(self, relative: str, seen: os.stat_result, to: Path) -> bool:
-        """Move a file that nobody registered out of the way; False when it is another by now.
-
-        The lock keeps two processes from moving away, one after the other, first the
-        bad file and then the good one that took its name.
-        """
-        target = self._root / relative
-        with plain_errors("A leftover could not be set aside"):
-            lock = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not target.exists() or not os.path.samestat(target.stat(), seen):
-                    return False
-                target.rename(to)
-                return True
-            finally:
-                os.close(lock)
 
     @staticmethod
     def _link_again(source: Path, target: Path) -> bool:

@@ -51,9 +51,7 @@ def is_full(volume: Volume, rules: Housekeeper) -> bool:
     return volume.used_percent > rules.high_percent
 
 
-def to_make_room(
-    holdings: Iterable[Holding], volume: Volume, rules: Housekeeper
-) -> list[Holding]:
+def to_make_room(holdings: Iterable[Holding], volume: Volume, rules: Housekeeper) -> list[Holding]:
     """Choose the oldest holdings until the use of the volume is down to `low_percent`.
 
     Nothing is chosen while the use is not above `high_percent`.
@@ -61,7 +59,7 @@ def to_make_room(
     chosen: list[Holding] = []
     if not is_full(volume, rules):
         return chosen
-    spare_bytes, spare_files = _to_spare(volume, rules)
+    spare_bytes, spare_files = to_spare(volume, rules)
     for holding in sorted(holdings, key=lambda one: one.since):
         if spare_bytes <= 0 and spare_files <= 0:
             break
@@ -88,7 +86,8 @@ def what_holds(
     )
 
 
-def _to_spare(volume: Volume, rules: Housekeeper) -> tuple[float, float]:
+def to_spare(volume: Volume, rules: Housekeeper) -> tuple[float, float]:
+    """Say how many bytes and files must go until the use is down to `low_percent`."""
     used_bytes = volume.all_bytes - volume.free_bytes - volume.pending_bytes
     used_files = volume.all_files - volume.free_files - volume.pending_files
     share = rules.low_percent / 100

@@ -1,31 +1,29 @@
-"""One sweep: what is too old goes, then what is needed to make room; and orphans, each hour.
+"""One sweep: what is too old goes, then what is needed to make room; each hour the rest.
 
 Gives the sentence that the housekeeper's beat shows when the volume is full and
-nothing may be removed.
+nothing more may be removed.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from appliance import logs
 from appliance.disk.layout import Layout
 from appliance.housekeeper import removal, retention
 from appliance.housekeeper.retention import Volume
-from appliance.index import events, figures
+from appliance.index import events
 from appliance.index import retention as index
 from appliance.index.database import Database
 from appliance.index.retention import Holding
 from appliance.settings import Housekeeper
 
-_ORPHANS_EACH_SECONDS = 3600.0
-_PORTION = 200  # holdings that go before the next look at the volume
+_HOUR_SECONDS = 3600.0
+_PORTION = 200  # holdings that go before the volume is looked at again
 
 
 class Sweeper:
@@ -37,17 +35,17 @@ class Sweeper:
         self._db = db
         self._layout = layout
         self._pending = removal.Pending(grace_seconds)
-        self._orphans_at = -_ORPHANS_EACH_SECONDS
+        self._hourly_at = -_HOUR_SECONDS
 
     def sweep(self, rules: Housekeeper, now: datetime) -> str:
         """Remove what may go; a sentence when the volume stays full, else ""."""
         self._pending.remove_due(self._db, self._layout)
         self._by_age(rules, now)
-        self._old_job_folders(rules, now)
-        self._old_quarantine(rules, now)
         says = self._make_room(rules, now)
-        if time.monotonic() - self._orphans_at >= _ORPHANS_EACH_SECONDS:
-            self._orphans_at = time.monotonic()
+        if time.monotonic() - self._hourly_at >= _HOUR_SECONDS:
+            self._hourly_at = time.monotonic()
+            self._old_job_folders(rules, now)
+            self._old_quarantine(rules, now)
             if count := removal.remove_orphans(self._db, self._layout):
                 logs.get().info("files without a row removed", files=count)
         return says
@@ -55,43 +53,108 @@ class Sweeper:
     def volume(self) -> Volume:
         """Measure the volume of data_root; what is about to go counts as free."""
         facts = os.statvfs(self._layout.root)
-        used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
         free = facts.f_bavail * facts.f_frsize
-        used_files = facts.f_files - facts.f_ffree
+        used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
         return Volume(
             all_bytes=used + free,
             free_bytes=free,
-            all_files=used_files + facts.f_favail,
+            all_files=facts.f_files - facts.f_ffree + facts.f_favail,
             free_files=facts.f_favail,
             pending_bytes=self._pending.size_bytes,
             pending_files=self._pending.files,
         )
 
     def _by_age(self, rules: Housekeeper, now: datetime) -> None:
-        for list_of, days in ((index.received, rules.inputs_days), (index.results, rules.results_days)):
-            before = now - timedelta(days=days)
-            with self._db.read() as connection:
-                found = list_of(connection, before)
-            due = [one for one in found if retention.is_too_old(one, rules, now)]
-            self._forget(due, f"it was kept for {days:g} days", now)
+        with self._db.read() as connection:
+            received = index.received(connection, now - timedelta(days=rules.inputs_days))
+            results = index.results(connection, now - timedelta(days=rules.results_days))
+        due = [one for one in (*received, *results) if retention.is_too_old(one, rules, now)]
+        self._forget(due, "its time was over", now)
 
     def _make_room(self, rules: Housekeeper, now: datetime) -> str:
-        for find in (self._oldest, self._nothing):
-            volume = self.volume()
-            chosen = retention.to_make_room(find(), volume, rules)
-            if not retention.is_full(volume, rules):
-                return ""
-            if chosen:
-                why = f"the volume was {volume.used_percent:.0f} % full"
-                self._forget(chosen, why, now)
-                return ""
-        if self._oldest_outputs(now):
+        volume = self.volume()
+        if not retention.is_full(volume, rules):
             return ""
-        return self._what_holds(rules)
-
-    def _oldest(self) -> list[Holding]:
         with self._db.read() as connection:
-            return [
-                *index.received(connection, limit=_PORTION),
-                *index.results(connection, limit=_PORTION),
-            ]
+            oldest = index.received(connection, limit=_PORTION)
+            oldest += index.results(connection, limit=_PORTION)
+        if chosen := retention.to_make_room(oldest, volume, rules):
+            self._forget(chosen, f"the volume was {volume.used_percent:.0f} % full", now)
+            return ""
+        return "" if self._outputs_go(volume, rules) else self._what_holds(volume, rules)
+
+    def _forget(self, holdings: Iterable[Holding], why: str, now: datetime) -> None:
+        for holding in holdings:
+            paths = index.forget(self._db, holding)
+            if not paths:
+                continue
+            self._pending.add(paths, holding.size_bytes)
+            if holding.job_id is not None:
+                removal.remove_folder(self._layout.job(holding.job_id).output)
+            what = "The received instances" if holding.kind == "received" else "The results"
+            with self._db.write() as connection:
+                events.append(
+                    connection,
+                    "removed",
+                    f"{what} were removed ({len(paths)} files, {holding.size_bytes} bytes): {why}.",
+                    now,
+                    who="housekeeper",
+                    study_uid=holding.study_uid,
+                    job_id=holding.job_id,
+                )
+            logs.get().info("removed", study=holding.study_uid, kind=holding.kind, why=why)
+
+    def _outputs_go(self, volume: Volume, rules: Housekeeper) -> bool:
+        """Remove OUTPUT of the oldest ended jobs until there is room; False when none was left."""
+        spare, _ = retention.to_spare(volume, rules)
+        removed = False
+        for job_id, _ in self._ended_jobs():
+            output = self._layout.job(job_id).output
+            size, files = removal.size_of(output) if output.is_dir() else (0, 0)
+            if files == 0:
+                continue
+            if removed and spare <= 0:
+                break
+            removal.remove_folder(output)
+            spare -= size
+            removed = True
+        return removed
+
+    def _old_job_folders(self, rules: Housekeeper, now: datetime) -> None:
+        for job_id, ended_at in self._ended_jobs():
+            folder = self._layout.job(job_id)
+            if now - ended_at > timedelta(days=rules.logs_days):
+                removal.remove_folder(folder.path)
+            elif now - ended_at > timedelta(days=rules.results_days):
+                removal.remove_folder(folder.output)
+        with self._db.read() as connection:
+            unknown = index.unknown_jobs(connection, removal.job_ids(self._layout))
+        for job_id in unknown:
+            path = self._layout.job(job_id).path
+            if _is_older(path, rules.logs_days, now):
+                removal.remove_folder(path)
+
+    def _ended_jobs(self) -> list[tuple[int, datetime]]:
+        """List the ended jobs that have a folder, those that ended first in front."""
+        with self._db.read() as connection:
+            ended = index.ended_jobs(connection, removal.job_ids(self._layout))
+        return sorted(ended.items(), key=lambda one: one[1])
+
+    def _old_quarantine(self, rules: Housekeeper, now: datetime) -> None:
+        for path in self._layout.quarantine.iterdir():
+            if path.is_file() and _is_older(path, rules.logs_days, now):
+                path.unlink(missing_ok=True)
+
+    def _what_holds(self, volume: Volume, rules: Housekeeper) -> str:
+        with self._db.read() as connection:
+            kept = index.kept_bytes(connection)
+            hindrances = index.hindrances(connection)
+        others = volume.all_bytes - volume.free_bytes - kept
+        return retention.what_holds(volume, hindrances, rules, others)
+
+
+def _is_older(path: Path, days: float, now: datetime) -> bool:
+    try:
+        return now.timestamp() - path.stat().st_mtime > days * 86400
+    except FileNotFoundError:
+        return False

@@ -1,29 +1,16 @@
-"""Figures that pages show: how many ended, how long a stream takes, what needs its space."""
+"""Figures that pages show: how many ended, how long a stream takes, where results went."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from appliance.index import schema as t
 from appliance.index.jobs import Job
-from appliance.index.states import ACTIVE, DeliveryState, JobState
-
-
-@dataclass(frozen=True, slots=True)
-class HeldSpace:
-    """Bytes of kept instances: all of them, and those that retention may not touch now."""
-
-    all_bytes: int
-    active_jobs: int
-    active_jobs_bytes: int
-    waiting_deliveries: int
-    waiting_deliveries_bytes: int
+from appliance.index.states import DeliveryState, JobState
 
 
 def ended_since(connection: sa.Connection, since: datetime) -> dict[str, int]:
@@ -87,33 +74,3 @@ def count_deliveries(connection: sa.Connection) -> dict[str, int]:
     counts = {str(state): 0 for state in DeliveryState}
     counts.update({state: count for state, count in connection.execute(query).tuples()})
     return counts
-
-
-def held_space(connection: sa.Connection) -> HeldSpace:
-    """Add up what the kept instances take, and what jobs and deliveries still need of it."""
-    active = sa.select(t.jobs.c.id).where(t.jobs.c.state.in_(list(ACTIVE)))
-    waiting = sa.select(t.deliveries.c.id).where(
-        t.deliveries.c.state.in_([DeliveryState.DUE, DeliveryState.SENDING])
-    )
-    inputs = sa.select(t.job_inputs.c.sop_instance_uid).where(t.job_inputs.c.job_id.in_(active))
-    unsent = sa.select(t.delivery_instances.c.sop_instance_uid).where(
-        t.delivery_instances.c.delivery_id.in_(waiting)
-    )
-    return HeldSpace(
-        all_bytes=_bytes(connection),
-        active_jobs=_count(connection, active),
-        active_jobs_bytes=_bytes(connection, inputs),
-        waiting_deliveries=_count(connection, waiting),
-        waiting_deliveries_bytes=_bytes(connection, unsent),
-    )
-
-
-def _bytes(connection: sa.Connection, uids: Any = None) -> int:
-    query = sa.select(sa.func.coalesce(sa.func.sum(t.instances.c.size_bytes), 0))
-    if uids is not None:
-        query = query.where(t.instances.c.sop_instance_uid.in_(uids))
-    return int(connection.scalar(query) or 0)
-
-
-def _count(connection: sa.Connection, rows: sa.Select[Any]) -> int:
-    return connection.scalar(sa.select(sa.func.count()).select_from(rows.subquery())) or 0

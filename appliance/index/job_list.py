@@ -26,6 +26,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """As much of a queued job as ringing needs."""
+
+    id: int
+    ae_title: str
+    priority: int
+    attempt: int
+    not_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """What a list of jobs shows; empty fields do not narrow it."""
 
@@ -112,15 +123,15 @@ def steps_of(connection: sa.Connection, job_id: int) -> list[Step]:
     return [Step(*row) for row in connection.execute(query)]
 
 
-def queued_jobs(connection: sa.Connection, now: datetime) -> list[Job]:
-    """List what may run now, in the order in which it is to be rung."""
+def queued(connection: sa.Connection) -> list[Queued]:
+    """List every queued job in the order in which it is to be rung, the deferred ones too."""
     c = t.jobs.c
     rows = connection.execute(
-        sa.select(t.jobs)
-        .where(c.state == JobState.QUEUED, sa.or_(c.not_before.is_(None), c.not_before <= now))
+        sa.select(c.id, c.ae_title, c.priority, c.attempt, c.not_before)
+        .where(c.state == JobState.QUEUED)
         .order_by(c.priority.desc(), c.id)
     )
-    return [job_of(row) for row in rows]
+    return [Queued(*row) for row in rows]
 
 
 def running_jobs(connection: sa.Connection) -> list[Job]:

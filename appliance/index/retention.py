@@ -168,6 +168,12 @@ def hindrances(connection: sa.Connection) -> list[Hindrance]:
     return sorted(found, key=lambda one: -one.size_bytes)
 
 
+def kept_bytes(connection: sa.Connection) -> int:
+    """Add up what all kept instances take."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(t.instances.c.size_bytes), 0))
+    return int(connection.scalar(query) or 0)
+
+
 def move_leases(db: Database, by: timedelta) -> int:
     """Move the leases of running jobs and of deliveries by a jump of the clock; how many."""
     moved = 0

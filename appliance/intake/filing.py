@@ -7,26 +7,23 @@ repeated.  The first copy of an instance stays; nothing ever replaces it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from appliance.dicom import part10
 from appliance.dicom.header import Header
 from appliance.disk import quarantine
 from appliance.disk.incoming import Written
 from appliance.disk.layout import Layout, instance_path
-from appliance.disk.studies import Studies, dataset_digest
-from appliance.errors import InstanceRefused, NotFound
+from appliance.disk.studies import Studies
+from appliance.errors import NotFound
 from appliance.index import arrivals, catalog, events, jobs
 from appliance.index.arrivals import Reception
 from appliance.index.catalog import Instance
 from appliance.index.database import Database
 
-_PATIENCE_SECONDS = 3.0
-_PAUSE_SECONDS = 0.02
+_NO_ROW = "It stood under an instance's name, but was never registered nor acknowledged."
 _FIRST_STAYS = "An instance with this SOP Instance UID and other content is kept; the first stays."
 
 
@@ -59,6 +56,17 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """A whole file in incoming/ that passed its checks; `level` None opens no arrival."""
+
+    written: Written
+    header: Header
+    sender: Sender
+    level: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Registered:
     """What the transaction found: the instance that is kept now, and what ours is beside it."""
 
@@ -76,132 +84,102 @@ class Filing:
         self._layout = layout
         self._studies = Studies(layout)
 
-    def file(
-        self, written: Written, header: Header, sender: Sender, level: str | None, now: datetime
-    ) -> Kept:
+    def file(self, arrived: Arrived) -> Kept:
         """Link, sync, register; the name in incoming/ is left to the caller.
 
         Raises NoSpace, DiskError and IndexUnavailable: then it is not acknowledged,
         and may be filed again.
         """
-        relative = self._name(written, header, now)
-        reception = reception_of(header, sender, now)
+        self._name(arrived)
         with self._db.write() as connection:
-            # Two copies of one instance come one after the other here, on either engine.
-            self._db.lock(connection, f"instance {header.sop_instance_uid}")
-            done = self._register(connection, written, header, relative, reception, level)
-        return self._kept(done, written, sender, header, now)
+            # Copies of one instance come one after the other here, on either engine.
+            self._db.lock(connection, f"instance {arrived.header.sop_instance_uid}")
+            done = self._register(connection, arrived)
+        return self._kept(done, arrived)
 
     def is_filed(self, header: Header, association_id: str) -> bool:
         """Say whether this association's copy was registered before the crash."""
         with self._db.read() as connection:
             return arrivals.is_received(connection, association_id, header.sop_instance_uid)
 
-    def _name(self, written: Written, header: Header, now: datetime) -> str:
-        """Give the instance a durable name in studies/, unless another one has the place."""
+    def _name(self, arrived: Arrived) -> None:
+        """Give a new instance a durable name, if it is free; whose it is the transaction says."""
         with self._db.read() as connection:
-            known = catalog.find_instance(connection, header.sop_instance_uid)
-        if known is not None and known.dataset_sha256 != written.dataset_sha256:
-            return known.path
-        # A known instance whose file is gone is given its bytes back here.
-        relative = known.path if known else path_of(header)
-        if self._studies.link(written.path, relative) or known is None:
-            if known is None:
-                self._settle(written, header, relative, now)
+            known = catalog.find_instance(connection, arrived.header.sop_instance_uid)
+        if known is None:
+            relative = path_of(arrived.header)
+            self._studies.link(arrived.written.path, relative)
             self._studies.sync(relative)
-        return relative
 
-    def _settle(self, written: Written, header: Header, relative: str, now: datetime) -> None:
-        """See to it that the name holds our bytes, or somebody else's with a row.
-
-        A name without a row is another sender's that is a moment ahead of us, or what
-        a crash left.  Equal bytes are registered by whoever comes first.
-        """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not self._studies.link(written.path, relative):
-            place = self._studies.path(relative)
-            try:
-                seen = place.stat()
-                if seen.st_ino == written.path.stat().st_ino:
-                    return
-                if dataset_digest(place) == written.dataset_sha256:
-                    return
-                part10.read_file(place)
-                why = "It was left by a crash, never acknowledged, and another copy came."
-            except FileNotFoundError:
-                continue
-            except InstanceRefused as error:
-                why, deadline = f"It was left by a crash, broken: {error}", 0.0
-            if self._is_known(header.sop_instance_uid):
-                return
-            if time.monotonic() >= deadline:
-                entry = _entry(header, None, why, now)
-                self._studies.set_aside(relative, seen, quarantine.describe(self._layout, entry))
-            time.sleep(_PAUSE_SECONDS)
-
-    def _register(
-        self,
-        connection: sa.Connection,
-        written: Written,
-        header: Header,
-        relative: str,
-        reception: Reception,
-        level: str | None,
-    ) -> _Registered:
+    def _register(self, connection: sa.Connection, arrived: Arrived) -> _Registered:
+        relative, written = path_of(arrived.header), arrived.written
         is_new = catalog.add_instance(
             connection,
-            header,
+            arrived.header,
             path=relative,
             size_bytes=written.size_bytes,
             dataset_sha256=written.dataset_sha256,
-            now=reception.received_at,
+            now=arrived.at,
         )
-        kept = catalog.find_instance(connection, header.sop_instance_uid)
+        kept = catalog.find_instance(connection, arrived.header.sop_instance_uid)
         assert kept is not None, "an instance that was just added is not there"
-        if kept.path != relative:  # it is known in another study or series: ours has no row
+        if kept.path != relative:  # known in another study or series: our name has no row
             self._studies.unlink_if_same(relative, written.path)
-        made_by = _came_back_of(connection, kept, reception.called_ae_title)
-        arrival_id = arrivals.receive(
-            connection,
-            Reception(
-                **{name: getattr(reception, name) for name in Reception.__slots__}
-                | {"study_uid": kept.study_uid, "series_uid": kept.series_uid}
-            ),
-            None if made_by is not None else level,
-        )
+        if is_new:
+            self._hold(kept, arrived)
+        elif kept.dataset_sha256 == written.dataset_sha256:
+            self._restore(kept, written)
+        made_by = _came_back_of(connection, kept, arrived.sender.called_ae_title)
+        level = None if made_by is not None else arrived.level
+        arrival_id = arrivals.receive(connection, _reception(kept, arrived), level)
         return _Registered(kept, is_new, arrival_id, made_by)
 
-    def _kept(
-        self, done: _Registered, written: Written, sender: Sender, header: Header, now: datetime
-    ) -> Kept:
+    def _hold(self, kept: Instance, arrived: Arrived) -> None:
+        """See to it that a new row's name holds its bytes.
+
+        A name without a row may hold what a crash left, or the other content of a
+        sender that comes after us.
+        """
+        written = arrived.written
+        if not self._studies.holds(kept.path, written.path, kept.dataset_sha256):
+            aside = quarantine.describe(self._layout, _entry(kept, None, _NO_ROW, arrived.at))
+            self._studies.replace_unregistered(kept.path, written.path, aside)
+
+    def _restore(self, kept: Instance, written: Written) -> None:
+        """Give a known instance its bytes back when somebody removed its file."""
+        if not self._studies.path(kept.path).exists():
+            self._studies.link(written.path, kept.path)
+            self._studies.sync(kept.path)
+
+    def _kept(self, done: _Registered, arrived: Arrived) -> Kept:
         note = "" if done.is_new else "It was kept already."
         if done.made_by is not None:
             note = (
-                f"It is a result of job {done.made_by} that came back to {sender.called_ae_title}, "
-                "which made it: no new job."
+                f"It is a result of job {done.made_by} that came back to "
+                f"{arrived.sender.called_ae_title}, which made it: no new job."
             )
-        elif done.instance.dataset_sha256 != written.dataset_sha256:
+        elif done.instance.dataset_sha256 != arrived.written.dataset_sha256:
             note = _FIRST_STAYS
-            entry = _entry(header, sender, note, now)
-            id = quarantine.keep(self._layout, written.path, entry)
-            with self._db.write() as connection:
-                events.append(
-                    connection, "instance conflicts", note, now, who=sender.calling_ae_title,
-                    study_uid=done.instance.study_uid, quarantine=id,
-                    sop_instance_uid=header.sop_instance_uid, association=sender.association_id,
-                )  # fmt: skip
+            self._quarantine(done.instance, arrived)
         return Kept(
-            header.sop_instance_uid,
-            done.instance.study_uid,
-            done.is_new,
-            done.arrival_id,
-            note,
+            sop_instance_uid=arrived.header.sop_instance_uid,
+            study_uid=done.instance.study_uid,
+            is_new=done.is_new,
+            arrival_id=done.arrival_id,
+            note=note,
             is_returned=done.made_by is not None,
         )
 
-    def _is_known(self, sop_instance_uid: str) -> bool:
-        with self._db.read() as connection:
-            return catalog.find_instance(connection, sop_instance_uid) is not None
+    def _quarantine(self, kept: Instance, arrived: Arrived) -> None:
+        sender, now = arrived.sender, arrived.at
+        entry = _entry(kept, sender, _FIRST_STAYS, now)
+        id = quarantine.keep(self._layout, arrived.written.path, entry)
+        with self._db.write() as connection:
+            events.append(
+                connection, "instance conflicts", _FIRST_STAYS, now, who=sender.calling_ae_title,
+                study_uid=kept.study_uid, sop_instance_uid=kept.sop_instance_uid,
+                association=sender.association_id, quarantine=id,
+            )  # fmt: skip
 
 
 def path_of(header: Header) -> str:
@@ -209,17 +187,16 @@ def path_of(header: Header) -> str:
     return instance_path(header.study_uid, header.series_uid, header.sop_instance_uid)
 
 
-def reception_of(header: Header, sender: Sender, now: datetime) -> Reception:
-    """Say that the instance came."""
+def _reception(kept: Instance, arrived: Arrived) -> Reception:
     return Reception(
-        sop_instance_uid=header.sop_instance_uid,
-        study_uid=header.study_uid,
-        series_uid=header.series_uid,
-        called_ae_title=sender.called_ae_title,
-        calling_ae_title=sender.calling_ae_title,
-        address=sender.address,
-        association_id=sender.association_id,
-        received_at=now,
+        sop_instance_uid=kept.sop_instance_uid,
+        study_uid=kept.study_uid,
+        series_uid=kept.series_uid,
+        called_ae_title=arrived.sender.called_ae_title,
+        calling_ae_title=arrived.sender.calling_ae_title,
+        address=arrived.sender.address,
+        association_id=arrived.sender.association_id,
+        received_at=arrived.at,
     )
 
 
@@ -234,7 +211,7 @@ def _came_back_of(connection: sa.Connection, kept: Instance, called_ae_title: st
     return job.id if job.ae_title == called_ae_title else None
 
 
-def _entry(header: Header, sender: Sender | None, why: str, now: datetime) -> quarantine.Entry:
+def _entry(kept: Instance, sender: Sender | None, why: str, now: datetime) -> quarantine.Entry:
     return quarantine.Entry(
         id="",
         reason=why,
@@ -244,8 +221,8 @@ def _entry(header: Header, sender: Sender | None, why: str, now: datetime) -> qu
         calling_ae_title=sender.calling_ae_title if sender else "",
         address=sender.address if sender else "",
         association_id=sender.association_id if sender else "",
-        sop_class_uid=header.sop_class_uid,
-        sop_instance_uid=header.sop_instance_uid,
-        transfer_syntax_uid=header.transfer_syntax_uid,
+        sop_class_uid=kept.sop_class_uid,
+        sop_instance_uid=kept.sop_instance_uid,
+        transfer_syntax_uid=kept.transfer_syntax_uid,
         received_at=now,
     )

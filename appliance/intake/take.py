@@ -19,7 +19,7 @@ from appliance.disk.layout import Layout
 from appliance.errors import DiskError, DoesNotMatch, IndexUnavailable, InstanceRefused
 from appliance.index import events
 from appliance.index.database import Database
-from appliance.intake.filing import Filing, Kept, Sender
+from appliance.intake.filing import Arrived, Filing, Kept, Sender
 
 __all__ = ["Intake", "Kept", "Sender"]
 
@@ -77,21 +77,19 @@ class Intake:
                 except InstanceRefused as error:
                     self._refuse(written, meta, sender, error, now)
                     raise
-        return self._file(written, header, sender, level, now)
+        return self._file(Arrived(written, header, sender, level, now))
 
     def close(self) -> None:
         """Let this process's folder in incoming/ go."""
         self._incoming.close()
 
-    def _file(
-        self, written: Written, header: Header, sender: Sender, level: str | None, now: datetime
-    ) -> Kept:
+    def _file(self, arrived: Arrived) -> Kept:
         try:
-            kept = self._filing.file(written, header, sender, level, now)
+            kept = self._filing.file(arrived)
         except (DiskError, IndexUnavailable):
-            self._incoming.leave(written.path)
+            self._incoming.leave(arrived.written.path)
             raise
-        written.path.unlink(missing_ok=True)
+        arrived.written.path.unlink(missing_ok=True)
         if kept.arrival_id is not None:
             bells.ring(self._layout.run, "dispatcher")
         return kept
@@ -121,9 +119,7 @@ class Intake:
         self._noted[association_id] = None
         return True
 
-    def _append_event(
-        self, error: InstanceRefused, sender: Sender, id: str, now: datetime
-    ) -> None:
+    def _append_event(self, error: InstanceRefused, sender: Sender, id: str, now: datetime) -> None:
         sentence = (
             f"An instance that {sender.calling_ae_title} sent to {sender.called_ae_title} "
             f"is in quarantine: {error}"

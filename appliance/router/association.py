@@ -263,9 +263,7 @@ def _abort_words(source: int, reason: int) -> str:
 
 
 def _p_data(context: int, header: int, fragment: bytes) -> bytes:
-    head = struct.pack(
-        ">BBLLBB", _P_DATA, 0, len(fragment) + 6, len(fragment) + 2, context, header
-    )
+    head = struct.pack(">BBLLBB", _P_DATA, 0, len(fragment) + 6, len(fragment) + 2, context, header)
     return head + fragment
 
 

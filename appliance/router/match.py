@@ -97,9 +97,7 @@ def _fits(pattern: re.Pattern[str] | None, text: str) -> bool:
 
 def _has_tags(uid: str, alternatives: Sequence[Sequence[TagTest]], read_tag: ReadTag) -> bool:
     return any(
-        all(
-            any(_fits(test.pattern, value) for value in read_tag(uid, test.tag)) for test in tests
-        )
+        all(any(_fits(test.pattern, value) for value in read_tag(uid, test.tag)) for test in tests)
         for tests in alternatives
     )
 

@@ -70,7 +70,9 @@ class RoutingWatcher:
         if self._keeps:
             _keep(Layout(self._settings.data_root).history / _LAST_GOOD, text)
         if before is None or before.problem or before.routing.digest != routing.digest:
-            logs.get().info("routing.yaml read", rules=len(routing.rules), digest=routing.digest[:12])
+            logs.get().info(
+                "routing.yaml read", rules=len(routing.rules), digest=routing.digest[:12]
+            )
         return InForce(routing)
 
     def _last_good(self, before: InForce | None, error: RoutingError) -> InForce:

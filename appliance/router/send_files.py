@@ -54,8 +54,6 @@ def _readable(paths: Sequence[Path], tell: Callable[[Result], None]) -> list[Out
             tell(Result(Outgoing("", "", "", path), FAILED, None, str(error)))
             continue
         found.append(
-            Outgoing(
-                header.sop_class_uid, header.sop_instance_uid, meta.transfer_syntax_uid, path
-            )
+            Outgoing(header.sop_class_uid, header.sop_instance_uid, meta.transfer_syntax_uid, path)
         )
     return found

@@ -8,8 +8,6 @@ from brookbox_results import Job, credit, new_result, whole_number
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import (
-    JPEG2000,
-    JPEG2000MC,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
@@ -17,9 +15,8 @@ from pydicom.uid import (
 )
 from slices import Slice
 
-LOSSY_SYNTAXES = [
-    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC,
-]  # fmt: skip
+# JPEG 2000's general syntax is not among them: it may be without loss.
+LOSSY_SYNTAXES = [JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless]
 # An overview says about its subject what all of its slices say.
 PRIVACY = ["BurnedInAnnotation", "RecognizableVisualFeatures"]
 

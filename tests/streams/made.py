@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydicom import DataElement, config
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -130,6 +131,11 @@ def palette(entries: Sequence[tuple[int, int, int]], bits: int, index: int) -> D
         setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [len(entries), 0, bits])
         setattr(ds, f"{name}PaletteColorLookupTableData", table.tobytes())
     return ds
+
+
+def unchecked(vr: str, keyword: str, value: str) -> DataElement:
+    """Make an element with a value that the standard does not allow."""
+    return DataElement(keyword, vr, value, validation_mode=config.IGNORE)
 
 
 def write(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_of_very_many_slices_400_are_shown_evenly_and_it_says_so(
     (source,) = result.SourceImageSequence
     used = list(source.ReferencedFrameNumber)
     assert (len(used), used[0], used[-1]) == (400, 1, 451)
-    assert max(b - a for a, b in zip(used, used[1:], strict=False)) == 2
+    assert max(b - a for a, b in itertools.pairwise(used)) == 2
     assert "400 of 451 slices, evenly spaced" in result.ImageComments
     assert "400 of 451 slices, evenly spaced" in ended.log
     assert max(result.Rows, result.Columns) <= 4096

@@ -1,0 +1,193 @@
+"""Make a job of a complete arrival, in one transaction: close the arrival, queue the job.
+
+When something came since the arrival was judged, nothing happens.  Two
+dispatchers that launch the same arrival make one job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from appliance.dispatcher.accepts import accepted, in_words
+from appliance.dispatcher.completeness import Verdict
+from appliance.index import arrivals, catalog, events, job_list, jobs
+from appliance.index.arrivals import OpenArrival
+from appliance.index.catalog import Instance
+from appliance.index.database import Database
+from appliance.index.jobs import Job, NewJob
+from appliance.index.states import ACTIVE, PRIORITIES
+from appliance.streams.info import StreamInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What became of a complete arrival: a job, or a note that says why there is none."""
+
+    digest: str
+    job: Job | None = None
+    note: str = ""
+
+
+def launch(
+    db: Database,
+    root: Path,
+    arrival: OpenArrival,
+    verdict: Verdict,
+    info: StreamInfo | None,
+    on_resend: str,
+    now: datetime,
+) -> Launched | None:
+    """Close a complete arrival and queue its job; None when something came in between.
+
+    `info` is None when no good stream has this AE title just now: the job is
+    queued all the same, since its sender was told that it is kept, and waits.
+    The caller rings.
+    """
+    with db.read() as connection:
+        wanted = _wanted(connection, root, arrival, info)
+    digest = input_digest(wanted) if wanted else ""
+    try:
+        with db.write() as connection:
+            launched = _settle(connection, arrival, verdict, info, on_resend, wanted, digest, now)
+    except _SomethingCame:
+        return None
+    return launched
+
+
+def input_digest(instances: Sequence[Instance]) -> str:
+    """Give the SHA-256 of an input list: SOP Instance UIDs and data sets, in order of UID."""
+    lines = sorted(f"{one.sop_instance_uid} {one.dataset_sha256}\n" for one in instances)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def new_seed() -> str:
+    """Make what the UIDs of a job's results come from: equal for all its attempts."""
+    return secrets.token_hex(16)
+
+
+class _SomethingCame(Exception):
+    """The arrival is not what was judged any more; undoes the transaction."""
+
+
+def _wanted(
+    connection: sa.Connection, root: Path, arrival: OpenArrival, info: StreamInfo | None
+) -> list[Instance]:
+    received = _received(connection, arrival)
+    if info is None or not info.accepts:
+        return received
+    series = {one.series_uid: one for one in catalog.series_of(connection, arrival.study_uid)}
+    return accepted(received, series, info.accepts, root)
+
+
+def _received(connection: sa.Connection, arrival: OpenArrival) -> list[Instance]:
+    return arrivals.received_for(
+        connection, arrival.called_ae_title, arrival.study_uid, arrival.series_uid
+    )
+
+
+def _settle(
+    connection: sa.Connection,
+    arrival: OpenArrival,
+    verdict: Verdict,
+    info: StreamInfo | None,
+    on_resend: str,
+    wanted: Sequence[Instance],
+    digest: str,
+    now: datetime,
+) -> Launched:
+    note, job_id = "", None
+    twin = job_list.same_input(connection, arrival.called_ae_title, arrival.study_uid, digest)
+    if not wanted:
+        note = _why_nothing(len(_received(connection, arrival)), info)
+    elif twin is not None and (twin.state in ACTIVE or on_resend == "show"):
+        job_id, note = twin.id, _identical(twin)
+    else:
+        job_id = jobs.create(
+            connection, _new_job(connection, arrival, verdict, info, wanted, digest), now
+        )
+    is_closed = arrivals.close_arrival(
+        connection,
+        arrival,
+        now,
+        reason=verdict.reason,
+        incomplete=verdict.incomplete,
+        digest=digest,
+        note=note,
+        job_id=job_id,
+    )
+    if not is_closed:
+        raise _SomethingCame
+    _tell(connection, arrival, verdict, note, job_id, len(wanted), now)
+    made = job_id is not None and not note
+    return Launched(digest, jobs.get(connection, job_id) if job_id and made else None, note)
+
+
+def _new_job(
+    connection: sa.Connection,
+    arrival: OpenArrival,
+    verdict: Verdict,
+    info: StreamInfo | None,
+    wanted: Sequence[Instance],
+    digest: str,
+) -> NewJob:
+    senders = arrivals.senders_of(connection, arrival.called_ae_title, arrival.study_uid)
+    return NewJob(
+        ae_title=arrival.called_ae_title,
+        study_uid=arrival.study_uid,
+        series_uid=arrival.series_uid,
+        priority=PRIORITIES[info.priority] if info else 0,
+        calling_ae_title=senders[-1].calling_ae_title if senders else "",
+        address=senders[-1].address if senders else "",
+        input_digest=digest,
+        inputs=tuple(one.sop_instance_uid for one in wanted),
+        result_seed=new_seed(),
+        incomplete=verdict.incomplete,
+        first_instance_at=arrival.opened_at,
+        last_instance_at=arrival.last_instance_at,
+        stream_name=info.name if info else "",
+        stream_version=info.version if info else "",
+    )
+
+
+def _why_nothing(received: int, info: StreamInfo | None) -> str:
+    if received == 0 or info is None:
+        return "Nothing of it is kept any more, so there was nothing to do."
+    return (
+        f"None of its {received} instances is what the stream takes "
+        f"({in_words(info.accepts)}); nothing done."
+    )
+
+
+def _identical(twin: Job) -> str:
+    if twin.state in ACTIVE:
+        return f"Identical to job {twin.id}, which is {twin.state}; nothing done."
+    return f"Identical to job {twin.id}; nothing done."
+
+
+def _tell(
+    connection: sa.Connection,
+    arrival: OpenArrival,
+    verdict: Verdict,
+    note: str,
+    job_id: int | None,
+    instances: int,
+    now: datetime,
+) -> None:
+    events.append(
+        connection,
+        "arrival closed",
+        f"{verdict.reason} {note or f'Job {job_id} was queued.'}",
+        now,
+        study_uid=arrival.study_uid,
+        job_id=job_id,
+        arrival=arrival.id,
+        called_ae_title=arrival.called_ae_title,
+        instances=instances,
+    )

@@ -1,0 +1,177 @@
+"""The housekeeper's loop: its own beat, the heartbeat of the others, sweeps, nightly backups."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from appliance import ids, lifecycle, logs, settings_file
+from appliance.disk.layout import Layout
+from appliance.errors import BrookboxError, IndexUnavailable, explain
+from appliance.health import backups
+from appliance.housekeeper import clock
+from appliance.housekeeper.heartbeat import Heartbeat
+from appliance.housekeeper.sweep import Sweeper
+from appliance.index import beats, events, lanes
+from appliance.index import retention as index
+from appliance.index.database import Database, open_index
+from appliance.lifecycle import Lifecycle
+from appliance.settings import Settings
+
+NAME = "housekeeper"
+_OWN_BEAT_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+_FORGOTTEN_HOST = timedelta(hours=1)
+
+
+def run(settings: Settings) -> int:
+    """Keep house until asked to stop; the exit code."""
+    logs.set_up(NAME, settings.node.log_level)
+    if os.environ.get("BROOKBOX_SUPERVISED") == "1":
+        lifecycle.die_with_parent()
+    life = Lifecycle()
+    try:
+        db = open_index(settings)
+    except BrookboxError as error:
+        print(explain(error), file=sys.stderr)
+        return 1
+    housekeeper = _Housekeeper(db, settings)
+    try:
+        while not life.sleep(_LOOK_SECONDS):
+            if life.wants_reload():
+                housekeeper.settings = settings_file.reloaded(housekeeper.settings)
+            housekeeper.work(datetime.now(UTC))
+    except Exception:  # noqa: BLE001 - the process's boundary
+        logs.get().exception("housekeeper failed")
+        return 1
+    finally:
+        housekeeper.leave()
+        db.close()
+    return 0
+
+
+@dataclass(slots=True)
+class _Due:
+    """Something that is done again and again."""
+
+    at: float = 0.0
+
+    def is_due(self, each_seconds: float) -> bool:
+        """Say whether it is time, and count from now when it is."""
+        if time.monotonic() < self.at:
+            return False
+        self.at = time.monotonic() + each_seconds
+        return True
+
+
+class _Housekeeper:
+    """The chores, each at its own pace; one that fails does not keep the others from their turn."""
+
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self.settings = settings
+        self._db = db
+        self._layout = Layout(settings.data_root)
+        self._me = str(ids.this_process())
+        self._sweeper = Sweeper(db, self._layout)
+        self._heartbeat = Heartbeat(db, self._layout)
+        self._clock = clock.read(datetime.now(UTC))
+        self._own_beat = _Due()
+        # The others need a moment to come up before they are asked.
+        self._others = _Due(time.monotonic() + max(settings.housekeeper.beat_seconds, 5.0))
+        self._sweep = _Due()
+        self._full = self._failing = ""
+
+    def work(self, now: datetime) -> None:
+        """Do what is due."""
+        rules = self.settings.housekeeper
+        chores = (
+            (self._look_at_clock, True),
+            (self._say_alive, self._own_beat.is_due(_OWN_BEAT_SECONDS)),
+            (self._ask_others, self._others.is_due(rules.beat_seconds)),
+            (self._make_room, self._sweep.is_due(rules.sweep_seconds)),
+        )
+        for chore, is_due in chores:
+            if is_due:
+                try:
+                    chore(now)
+                except (BrookboxError, OSError) as error:
+                    logs.get().warning("chore failed", chore=chore.__name__, why=str(error))
+
+    def leave(self) -> None:
+        """Take the beat away: this process stops as it should."""
+        try:
+            beats.remove(self._db, [self._me])
+        except IndexUnavailable as error:
+            logs.get().warning("beat not removed", why=str(error))
+
+    def _look_at_clock(self, now: datetime) -> None:
+        seen = clock.read(now)
+        by = clock.jump(self._clock, seen)
+        if abs(by) <= clock.LEASE_JUMP:
+            # Small steps of NTP are not added up: each look starts anew.
+            self._clock = seen
+            return
+        moved = index.move_leases(self._db, by)
+        self._clock = seen
+        sentence = f"The clock jumped by {by.total_seconds():+.0f} s; {moved} leases moved with it."
+        logs.get().warning("clock jumped", by_seconds=by.total_seconds(), leases=moved)
+        if abs(by) > clock.RETENTION_JUMP:
+            clock.stop_retention(self._layout.run, by, now)
+        with self._db.write() as connection:
+            events.append(connection, "clock jumped", sentence, now, who=NAME)
+
+    def _say_alive(self, now: datetime) -> None:
+        says = " ".join(
+            part
+            for part in (clock.why_stopped(self._layout.run), self._full, self._failing)
+            if part
+        )
+        beats.beat(self._db, self._me, NAME, now, says)
+        self._forget_the_dead(now)
+
+    def _ask_others(self, now: datetime) -> None:
+        failing = self._heartbeat.beat(self.settings, now)
+        self._failing = " ".join(f"{name} gives no answer: {why}." for name, why in failing.items())
+
+    def _make_room(self, now: datetime) -> None:
+        self._back_up(now)
+        if not clock.why_stopped(self._layout.run):
+            full = self._sweeper.sweep(self.settings.housekeeper, now)
+            if full and full != self._full:
+                logs.get().error("volume full, nothing may be removed", says=full)
+            self._full = full
+
+    def _back_up(self, now: datetime) -> None:
+        rules = self.settings.housekeeper
+        folder = self._layout.backups
+        tonight = f"{backups.NIGHTLY}{now:%Y%m%d}"
+        if now.hour < rules.backup_hour_utc or any(folder.glob(f"{tonight}*")):
+            return
+        made = backups.make_backup(self.settings, folder, now, name=f"{tonight}T{now:%H%M%SZ}")
+        backups.remove_old_nightly(folder, rules.backups_kept)
+        logs.get().info("backup made", folder=made.folder.name)
+
+    def _forget_the_dead(self, now: datetime) -> None:
+        with self._db.read() as connection:
+            seen = beats.all_beats(connection)
+            serving = lanes.workers(connection)
+        dead = [one.process for one in seen if _is_dead(one.process, one.at, now)]
+        alive = {one.process for one in seen} - set(dead)
+        beats.remove(self._db, dead)
+        gone = [worker for worker in serving - alive if _is_dead(worker, None, now)]
+        if gone:
+            lanes.remove_workers(self._db, gone)
+
+
+def _is_dead(process: str, last_beat: datetime | None, now: datetime) -> bool:
+    """Say whether a process is gone: seen by its pid here, by long silence elsewhere."""
+    try:
+        name = ids.parse_process(process)
+    except ValueError:
+        return True
+    if name.host == ids.this_process().host:
+        return not name.is_alive()
+    return last_beat is None or now - last_beat > _FORGOTTEN_HOST

@@ -1,0 +1,120 @@
+"""Adopt what a crash left in `incoming/`: that list, never the store.
+
+Run by the receiver when it starts and when one of its workers died.  Only folders
+whose process is dead are looked at (`disk.incoming`), so that it takes time in
+proportion to what they hold, and others receive meanwhile.  What is whole is filed
+with the reception that its File Meta tells; what is half-written goes; a job's
+staging that was linked but whose attempt is over loses both names, or its row
+shows that it was registered.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from appliance import bells, logs
+from appliance.dicom import part10
+from appliance.dicom.header import opened
+from appliance.disk import incoming, quarantine
+from appliance.disk.incoming import Written
+from appliance.disk.layout import Layout
+from appliance.disk.studies import Studies, dataset_digest
+from appliance.errors import InstanceRefused, NotFound
+from appliance.index import catalog, jobs
+from appliance.index.database import Database
+from appliance.index.states import JobState
+from appliance.intake.filing import Arrived, Filing, Sender, path_of
+from appliance.intake.take import checked_header, refusal
+from appliance.streams.catalog import Streams
+
+_STAGING = re.compile(r"job-(\d+)-(\d+)")
+
+
+def adopt(db: Database, layout: Layout, streams: Streams, now: datetime) -> int:
+    """Adopt the leftovers of dead processes; how many instances were filed.
+
+    Raises IndexUnavailable and DiskError: what is left then waits for the next call.
+    """
+    filing = Filing(db, layout)
+    adopted = 0
+    for folder in incoming.abandoned(layout.incoming):
+        for path in incoming.files_in(folder):
+            adopted += _adopt_file(filing, layout, streams, path, now)
+    _sweep_staged(db, layout)
+    if adopted:
+        logs.get().warning("instances adopted", instances=adopted)
+        bells.ring(layout.run, "dispatcher")
+    return adopted
+
+
+def _adopt_file(
+    filing: Filing, layout: Layout, streams: Streams, path: Path, now: datetime
+) -> bool:
+    """File one whole file of a dead process; False when there was nothing to do."""
+    size, came_at = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    meta, start = part10.read_meta(path)
+    sender = _sender(meta, incoming.association_of(path))
+    try:
+        with opened(path) as view, view[start:] as data_set:
+            header = checked_header(data_set, meta)
+    except InstanceRefused as error:
+        # Its worker died before it could say so.
+        quarantine.keep(layout, path, refusal(meta, sender, error, now))
+        path.unlink()
+        return False
+    is_new = not filing.is_filed(header, sender.association_id)
+    if is_new:
+        stream = streams.find(sender.called_ae_title)
+        level = (stream.info.level if stream.info else "study") if stream else None
+        written = Written(path, size, dataset_digest(path), sender.association_id)
+        filing.file(Arrived(written, header, sender, level, came_at))
+    path.unlink(missing_ok=True)
+    return is_new
+
+
+def _sender(meta: part10.FileMeta, association_id: str) -> Sender:
+    return Sender(
+        called_ae_title=meta.receiving_ae_title,
+        calling_ae_title=meta.sending_ae_title,
+        address=part10.host_of(meta.sending_address),
+        association_id=association_id,
+        local=meta.receiving_address,
+    )
+
+
+def _sweep_staged(db: Database, layout: Layout) -> None:
+    """Remove the staging of attempts that are over, and names that they linked without a row."""
+    studies = Studies(layout)
+    for folder in sorted(layout.incoming.glob("job-*")):
+        named = _STAGING.fullmatch(folder.name)
+        if named is None or _is_current(db, int(named[1]), int(named[2])):
+            continue
+        for path in sorted(folder.iterdir()):
+            with suppress(FileNotFoundError):  # its worker sweeps too
+                _forget_staged(db, studies, path)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _is_current(db: Database, job_id: int, attempt: int) -> bool:
+    with db.read() as connection:
+        try:
+            job = jobs.get(connection, job_id)
+        except NotFound:
+            return False
+    return job.state == JobState.RUNNING and job.attempt == attempt
+
+
+def _forget_staged(db: Database, studies: Studies, path: Path) -> None:
+    if path.stat().st_nlink > 1:
+        with suppress(InstanceRefused):
+            header = part10.read_file(path)[1]
+            with db.write() as connection:
+                db.lock(connection, f"instance {header.sop_instance_uid}")
+                kept = catalog.find_instance(connection, header.sop_instance_uid)
+                if kept is None or kept.path != path_of(header):
+                    studies.unlink_if_same(path_of(header), path)
+    path.unlink()

@@ -1,0 +1,26 @@
+"""What machines ask: is the web alive, and the node's figures."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from appliance.metrics import exposition
+from web.node import node
+
+health = Blueprint("health", __name__)
+
+
+@health.get("/health")
+def alive() -> Response:
+    """Say ok when the index answers; IndexUnavailable becomes a 503."""
+    with node().db.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    return Response("ok\n", mimetype="text/plain")
+
+
+@health.get("/metrics")
+def metrics() -> Response:
+    """Give the figures as Prometheus reads them."""
+    here = node()
+    return Response(exposition.render(here.settings, here.db), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,148 @@
+"""The streams: what each does, whether it serves, and what is wrong with one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, g, jsonify
+from flask.typing import ResponseReturnValue
+
+from appliance.index import events, figures, job_list, lanes
+from appliance.index.events import Event
+from appliance.index.lanes import Lane
+from appliance.index.states import JobState
+from appliance.streams.catalog import Stream
+from appliance.streams.info import Problem, StreamInfo
+from appliance.streams.limits import Limits, limits_of
+from web.banners import SILENT_AFTER
+from web.frame import page
+from web.node import node
+
+streams = Blueprint("streams", __name__)
+
+_REFUSED_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    """One stream folder as the page shows it.
+
+    `state` is serving, waiting (accepted, but nothing can run it now), off or broken;
+    `limits` is None for one whose info.json cannot be used.
+    """
+
+    ae_title: str
+    folder: str
+    name: str
+    info: StreamInfo | None
+    contract: str
+    state: str
+    why: str
+    remedy: str
+    problems: tuple[Problem, ...]
+    is_switched_off: bool
+    lanes: tuple[Lane, ...]
+    limits: Limits | None
+    waiting: int
+    running: int
+    usual_seconds: float | None
+
+    @property
+    def executor(self) -> str:
+        """Say how it is run now: container, process, or "" while nobody can."""
+        return next((lane.executor for lane in self.lanes if lane.is_open), "")
+
+    @property
+    def grants(self) -> list[str]:
+        """Say what this stream is allowed beyond the others, in sentences."""
+        found = []
+        if self.contract == "magickbox":
+            found.append(
+                "MagickBox contract: it runs as root inside its container and gets a private, "
+                "writable copy of its input."
+            )
+        if self.contract == "magickbox-host" or self.executor == "process":
+            found.append(
+                "It runs as a plain process: its limits hold, but it is not in a sandbox and can "
+                "read what this node's user can read."
+            )
+        if self.info and self.info.network:
+            found.append("It may use the network.")
+        if self.info and self.info.changes_patient:
+            found.append("Its results may carry another patient and study.")
+        if self.info and self.info.memory:
+            found.append("It keeps a folder of its own between jobs (/memory).")
+        return found
+
+
+@streams.get("/streams")
+def list_streams() -> ResponseReturnValue:
+    """Show the streams."""
+    rows, refused = _read()
+    folder = node().settings.streams_folder
+    return page("streams.html", streams=rows, refused=refused, folder=folder)
+
+
+@streams.get("/api/v1/streams")
+def list_streams_json() -> ResponseReturnValue:
+    """Give the streams to a program."""
+    rows, refused = _read()
+    return jsonify(streams=rows, refused_associations=refused)
+
+
+def _read() -> tuple[list[StreamRow], list[Event]]:
+    here = node()
+    found = here.streams().all
+    with here.db.read() as connection:
+        seats = lanes.lanes_since(connection, g.now - SILENT_AFTER)
+        switched_off = lanes.switched_off(connection)
+        counts = {
+            one.ae_title: job_list.count_by_state(connection, one.ae_title) for one in found
+        }
+        usual = {one.ae_title: figures.usual_seconds(connection, one.ae_title) for one in found}
+        refused = events.latest(connection, _REFUSED_SHOWN, kind="association refused")
+    rows = []
+    for stream in found:
+        own = tuple(seat for seat in seats if seat.ae_title == stream.ae_title)
+        state, why, remedy = state_of(stream, own, stream.ae_title in switched_off)
+        rows.append(
+            StreamRow(
+                ae_title=stream.ae_title,
+                folder=stream.folder.name,
+                name=(stream.info.name if stream.info else "") or stream.folder.name,
+                info=stream.info,
+                contract=stream.contract,
+                state=state,
+                why=why,
+                remedy=remedy,
+                problems=stream.problems,
+                is_switched_off=stream.ae_title in switched_off,
+                lanes=own,
+                limits=limits_of(stream.info, here.settings) if stream.info else None,
+                waiting=counts[stream.ae_title][JobState.QUEUED],
+                running=counts[stream.ae_title][JobState.RUNNING],
+                usual_seconds=usual[stream.ae_title],
+            )
+        )
+    return rows, refused
+
+
+def state_of(
+    stream: Stream, seats: Sequence[Lane], is_switched_off: bool
+) -> tuple[str, str, str]:
+    """Say of a stream: its state, why (a sentence, "" when it serves), and what to do."""
+    if not stream.is_good:
+        check = f"brookbox streams check {stream.folder.name}"
+        return "broken", "It is refused until its folder is mended.", check
+    if not stream.is_enabled:
+        return "off", "It is switched off in its info.json.", 'set "enabled": 1 in its info.json'
+    if is_switched_off:
+        return "off", "A person switched it off here; what waits for it waits on.", ""
+    if any(seat.is_open for seat in seats):
+        return "serving", "", ""
+    if not seats:
+        why = "No worker serves it just now. Studies are accepted, and their jobs wait."
+        return "waiting", why, "brookbox status"
+    seat = seats[0]
+    return "waiting", f"{seat.why_not} Studies are accepted, and their jobs wait.", seat.remedy
