@@ -57,7 +57,7 @@ def list_deliveries() -> ResponseReturnValue:
         counts = figures.count_deliveries(connection)
     tabs = [("", url_for("deliveries.list_deliveries"), sum(counts.values()))]
     tabs += [(s, url_for("deliveries.list_deliveries", state=s), counts[s]) for s in TABS]
-    return page("deliveries.html", deliveries=found, tabs=tabs, state=state, most=_ROWS)
+    return page("deliveries.html", deliveries=found, tabs_=tabs, state_=state, most=_ROWS)
 
 
 @deliveries.get("/api/v1/deliveries")

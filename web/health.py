@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from appliance.metrics import exposition
 from web.node import node
@@ -23,4 +22,4 @@ def alive() -> Response:
 def metrics() -> Response:
     """Give the figures as Prometheus reads them."""
     here = node()
-    return Response(exposition.render(here.settings, here.db), content_type=CONTENT_TYPE_LATEST)
+    return Response(exposition.render(here.settings, here.db), content_type=exposition.CONTENT_TYPE)

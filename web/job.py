@@ -22,6 +22,7 @@ from appliance.index.states import ACTIVE, JobState
 from web import job_files
 from web.frame import page
 from web.headline import headline
+from web.job_facts import facts_of, removed_of
 from web.job_files import OutputFile
 from web.job_log import LogTail, tail
 from web.node import Node, node
@@ -51,7 +52,8 @@ class JobPage:
     log: LogTail
     info: str
     proc: str
-    is_removed: bool
+    removed: list[str]
+    facts: list[tuple[str, str]]
 
     @property
     def is_active(self) -> bool:
@@ -67,6 +69,11 @@ class JobPage:
     def can_run_again(self) -> bool:
         """Say whether a new job can be made of the same input."""
         return self.job.state in (JobState.SUCCEEDED, JobState.PARTIAL) and not self.lacks_input
+
+    @property
+    def can_download(self) -> bool:
+        """Say whether there is something to take away, and nothing more comes."""
+        return not self.is_active and bool(self.results or self.files)
 
     @property
     def lacks_input(self) -> bool:
@@ -92,7 +99,7 @@ class JobPage:
 @job.get("/jobs/<int:job_id>")
 def show(job_id: int) -> ResponseReturnValue:
     """Show the page."""
-    return page("job.html", page=read_job(job_id), shown_states=_SHOWN_STATES)
+    return page("job.html", page=read_job(job_id))
 
 
 @job.get("/api/v1/jobs/<int:job_id>")
@@ -105,8 +112,7 @@ def show_json(job_id: int) -> ResponseReturnValue:
     return jsonify(facts)
 
 
-_NOT_IN_JSON = {"bars", "log", "inputs"}
-_SHOWN_STATES = {"succeeded", "partial", "failed", "cancelled"}
+_NOT_IN_JSON = {"log", "inputs", "facts"}
 
 
 def read_job(job_id: int) -> JobPage:
@@ -121,6 +127,7 @@ def read_job(job_id: int) -> JobPage:
         sent = deliveries.deliveries_of(connection, job_id)
         steps = job_list.steps_of(connection, job_id)
         results = catalog.results_of(connection, job_id)
+        inputs = job_list.inputs_of(connection, job_id)
         shown = JobPage(
             job=found,
             headline=_headline(connection, found, here),
@@ -129,14 +136,20 @@ def read_job(job_id: int) -> JobPage:
             bars=timeline(found, steps, sent, arrival.reason if arrival else "", now),
             results=results,
             files=other_files(here, job_id),
-            inputs=job_list.inputs_of(connection, job_id),
+            inputs=inputs,
             series=catalog.series_of(connection, found.study_uid),
             deliveries=sent,
             events=events.latest(connection, 100, job_id=job_id),
             log=tail(folder.log),
             info=job_files.read_text(folder.info),
             proc=job_files.read_text(folder.proc),
-            is_removed=_is_removed(found, folder.path.exists(), bool(results)),
+            removed=removed_of(
+                found,
+                has_folder=folder.path.exists(),
+                results=len(results),
+                inputs=len(inputs),
+            ),
+            facts=facts_of(found),
         )
     return shown
 
@@ -154,11 +167,6 @@ def _headline(connection: sa.Connection, found: Job, here: Node) -> str:
     if found.state == JobState.RUNNING:
         usual = figures.usual_seconds(connection, found.ae_title)
     return headline(found, g.now, before=before, usual_seconds=usual)
-
-
-def _is_removed(found: Job, has_folder: bool, has_results: bool) -> bool:
-    """Say whether only the record is left: the job ended, its files are gone."""
-    return found.state not in ACTIVE and found.attempt > 0 and not has_folder and not has_results
 
 
 def _loaded(text: str) -> Any:

@@ -17,7 +17,7 @@ def show() -> ResponseReturnValue:
     """Show it."""
     here = node()
     state = here.routing.current(here.settings)
-    return page("routing.html", state=state, when=when, back_to_sender=BACK_TO_SENDER)
+    return page("routing.html", state_=state, when=when, back_to_sender=BACK_TO_SENDER)
 
 
 @routing.get("/api/v1/routing")

@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from web.guard import Guard
 from web.node import Node
 
 _BEAT_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 _LARGEST_BODY = 1 << 20
 _CONNECTIONS = 200
 
@@ -101,8 +103,13 @@ def _announce(key: AccessKey) -> None:
 
 
 def _beat_until_stopped(life: Lifecycle, node: Node, serving: threading.Thread) -> None:
-    me, was_silent = str(ids.this_process()), False
-    while serving.is_alive():
+    me, was_silent, beat_at = str(ids.this_process()), False, 0.0
+    while serving.is_alive() and not life.sleep(_LOOK_SECONDS):
+        if life.wants_reload():
+            node.settings = settings_file.reloaded(node.settings)
+        if time.monotonic() < beat_at:
+            continue
+        beat_at = time.monotonic() + _BEAT_SECONDS
         try:
             beats.beat(node.db, me, "web", datetime.now(UTC))
             was_silent = False
@@ -110,10 +117,6 @@ def _beat_until_stopped(life: Lifecycle, node: Node, serving: threading.Thread) 
             if not was_silent:
                 logs.get().warning("index unavailable", said=str(error))
             was_silent = True
-        if life.sleep(_BEAT_SECONDS):
-            break
-        if life.wants_reload():
-            node.settings = settings_file.reloaded(node.settings)
     with contextlib.suppress(IndexUnavailable):
         beats.remove(node.db, [me])
     node.is_stopping.set()

@@ -41,6 +41,7 @@ COMMANDS = {
     "index": ("index", "index", "The index: check, rebuild, migrate-status."),
     "backup": ("backup", "backup", "Back up index and settings into a folder."),
     "restore": ("backup", "restore", "Put a backup back."),
+    "quarantine": ("quarantine", "quarantine", "What could not be kept: list, show, remove."),
     "events": ("events", "events", "Who did what to which study."),
     "conformance": ("conformance", "conformance", "Print this node's DICOM conformance statement."),
     "housekeeper-confirm": (

@@ -6,20 +6,16 @@ libraries for months.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from appliance.cli.supervisord_conf import gearmand_port, render, this_machine
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, NodeError, StreamError
+from appliance.health.machine_checks import cannot_listen, find_program, taken_by
 from appliance.settings import Settings
 
 Say = Callable[[str], None]
@@ -36,16 +32,12 @@ def prepare(settings: Settings, say: Say) -> None:
 def check_ports(settings: Settings) -> None:
     """Raise NodeError when another program listens where the node is to listen."""
     for name, address, port in listening(settings):
-        with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                setting = f"{name}.port" if name != "gearmand" else "queue.servers"
-                raise NodeError(
-                    f"{name} cannot listen on {address}:{port}: {error.strerror}{taken_by(port)}",
-                    remedy=f"stop what listens there, or choose another port: {setting}",
-                ) from error
+        if why := cannot_listen(address, port):
+            setting = f"{name}.port" if name != "gearmand" else "queue.servers"
+            raise NodeError(
+                f"{name} cannot listen on {address}:{port}: {why}{taken_by(port)}",
+                remedy=f"stop what listens there, or choose another port: {setting}",
+            )
 
 
 def listening(settings: Settings) -> list[tuple[str, str, int]]:
@@ -57,16 +49,6 @@ def listening(settings: Settings) -> list[tuple[str, str, int]]:
     if settings.queue.start_gearmand:
         places.append(("gearmand", "127.0.0.1", gearmand_port(settings)))
     return places
-
-
-def taken_by(port: int) -> str:
-    """Name who listens on a port, as far as this user may see it; "" when unknown."""
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            here = getattr(connection.laddr, "port", None)  # () before it is bound
-            if connection.status == psutil.CONN_LISTEN and here == port and connection.pid:
-                return f" ({psutil.Process(connection.pid).name()}, pid {connection.pid}, has it)"
-    return ""
 
 
 def write_conf(settings: Settings) -> Path:
@@ -84,7 +66,7 @@ def write_conf(settings: Settings) -> Path:
 
 
 def _needed(program: str, remedy: str, settings: Settings) -> str:
-    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    found = find_program(program)
     if found or not settings.queue.start_gearmand:
         return found or program
     raise NodeError(f"{program} is not installed; the node's queue needs it", remedy=remedy)
@@ -127,10 +109,6 @@ def _migrate(settings: Settings, say: Say) -> None:
             say(f"The index went from schema {found} to {migrate.wanted_version()}.")
     finally:
         db.close()
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def in_child(work: Callable[[], None], complain: Callable[[BrookboxError], None]) -> bool:

@@ -74,14 +74,20 @@ def read(layout: Layout, id: str) -> Entry:
     """Look one up; NotFound when there is none of that id."""
     words = file_of(layout, id).with_suffix(".json")
     if not words.exists():
-        raise NotFound(f"quarantine has no {id}", remedy="brookbox quarantine list")
+        raise NotFound(
+            f"quarantine has no {id}",
+            remedy="look at the page Quarantine, or into quarantine/ below data_root",
+        )
     return _read_words(words)
 
 
 def file_of(layout: Layout, id: str) -> Path:
     """Give the place of a quarantined file; NotFound when this is no id."""
     if not re.fullmatch(r"[0-9a-f]{1,64}", id):
-        raise NotFound("this is no quarantine id", remedy="brookbox quarantine list")
+        raise NotFound(
+            "this is no quarantine id",
+            remedy="look at the page Quarantine, or into quarantine/ below data_root",
+        )
     return layout.quarantine / f"{id}.dcm"
 
 

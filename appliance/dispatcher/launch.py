@@ -167,8 +167,8 @@ def _why_nothing(received: int, info: StreamInfo | None) -> str:
 
 def _identical(twin: Job) -> str:
     if twin.state in ACTIVE:
-        return f"Identical to job {twin.id}, which is {twin.state}; nothing done."
-    return f"Identical to job {twin.id}; nothing done."
+        return f"It is identical to job {twin.id}, which is {twin.state}; nothing done."
+    return f"It is identical to job {twin.id}; nothing done."
 
 
 def _tell(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from appliance import ids, logs
-from appliance.errors import LeaseLost
-from appliance.index import arrivals, attempts, job_list, jobs, lanes
+from appliance import logs
+from appliance.index import arrivals, job_list, jobs, lanes
 from appliance.index.database import Database
-from appliance.index.jobs import Job
 from appliance.index.lanes import Lane
+from appliance.index.lost_attempts import is_dead_process, requeue_lost
 from appliance.streams.catalog import Streams
 
 LANE_SILENCE = timedelta(seconds=30)
@@ -18,7 +16,7 @@ LANE_SILENCE = timedelta(seconds=30)
 
 def close_dead_associations(db: Database, now: datetime) -> int:
     """Close the associations of receiver processes of this host that died; how many."""
-    dead = _dead(arrivals.receiving_processes(db))
+    dead = set(filter(is_dead_process, arrivals.receiving_processes(db)))
     if not dead:
         return 0
     closed = arrivals.close_associations_of(db, dead, now)
@@ -26,28 +24,20 @@ def close_dead_associations(db: Database, now: datetime) -> int:
     return closed
 
 
-def requeue_lost(db: Database, max_attempts: int, now: datetime) -> int:
-    """Put back the jobs whose worker died, or was silent past its lease; how many.
-
-    The attempt counts, so that a job that kills its worker does not go on for ever.
-    """
-    with db.read() as connection:
-        running = job_list.running_jobs(connection)
-    dead = _dead({job.worker for job in running})
-    lost = [job for job in running if job.worker in dead or _is_silent(job, now)]
-    for job in lost:
-        reason = (
-            "Its worker died."
-            if job.worker in dead
-            else "Its worker was silent for so long that its lease ran out."
+def put_lost_jobs_back(db: Database, max_attempts: int, now: datetime) -> int:
+    """Put back the jobs whose worker died, or was silent past its lease; how many."""
+    lost = requeue_lost(db, max_attempts, now)
+    for one in lost:
+        logs.get().warning(
+            "job put back",
+            job=one.job.id,
+            attempt=one.job.attempt,
+            worker=one.job.worker,
+            said=one.reason,
+            state=one.state,
         )
-        try:
-            state = attempts.requeue(
-                db, job, now, reason=reason, counts=True, max_attempts=max_attempts
-            )
-        except LeaseLost:
-            continue
-        logs.get().warning("job put back", job=job.id, attempt=job.attempt, said=reason, now=state)
+    with db.read() as connection:
+        dead = {worker for worker in lanes.workers(connection) if is_dead_process(worker)}
     if dead:
         lanes.remove_workers(db, sorted(dead))
     return len(lost)
@@ -59,7 +49,9 @@ def tell_why_jobs_wait(db: Database, streams: Streams, now: datetime) -> None:
         waiting = {job.ae_title for job in job_list.queued(connection)}
         fresh = lanes.lanes_since(connection, now - LANE_SILENCE) if waiting else []
     for ae_title in sorted(waiting):
-        own = [lane for lane in fresh if lane.ae_title == ae_title and not _is_dead(lane.worker)]
+        own = [
+            lane for lane in fresh if lane.ae_title == ae_title and not is_dead_process(lane.worker)
+        ]
         jobs.set_wait_reason(db, ae_title, _why(ae_title, own, streams, bool(fresh)))
 
 
@@ -73,18 +65,3 @@ def _why(ae_title: str, own: list[Lane], streams: Streams, has_workers: bool) ->
     if has_workers:
         return "No worker serves this stream yet."
     return "No worker is running."
-
-
-def _is_silent(job: Job, now: datetime) -> bool:
-    return job.lease_until is None or job.lease_until < now
-
-
-def _dead(processes: Collection[str]) -> set[str]:
-    return {process for process in processes if _is_dead(process)}
-
-
-def _is_dead(process: str) -> bool:
-    try:
-        return not ids.parse_process(process).is_alive()
-    except ValueError:  # written by a version with other names: its lease tells
-        return False

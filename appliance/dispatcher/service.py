@@ -105,7 +105,7 @@ class Dispatcher:
             self._beat_at = now + _BEAT
         if now >= self._tick_at or self._tick_at - now > _TICK:
             reconcile.close_dead_associations(self._db, now)
-            if reconcile.requeue_lost(self._db, self._settings.jobs.max_attempts, now):
+            if reconcile.put_lost_jobs_back(self._db, self._settings.jobs.max_attempts, now):
                 self._ringer.look()
                 bells.ring(Layout(self._root).run, "router")  # one may have failed for good
             reconcile.tell_why_jobs_wait(self._db, self._streams.current(), now)

@@ -18,24 +18,19 @@ _GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The volume of data_root; `pending` is what was forgotten and is about to be unlinked.
-
-    A file system without a fixed number of inodes says 0.
-    """
+    """The volume of data_root; a file system without a fixed number of inodes says 0 files."""
 
     all_bytes: int
     free_bytes: int
     all_files: int
     free_files: int
-    pending_bytes: int = 0
-    pending_files: int = 0
 
     @property
     def used_percent(self) -> float:
         """The use of bytes or inodes, whichever is higher."""
         shares = [
-            _share(self.all_bytes, self.free_bytes + self.pending_bytes),
-            _share(self.all_files, self.free_files + self.pending_files),
+            _share(self.all_bytes, self.free_bytes),
+            _share(self.all_files, self.free_files),
         ]
         return max(shares)
 
@@ -88,8 +83,8 @@ def what_holds(
 
 def to_spare(volume: Volume, rules: Housekeeper) -> tuple[float, float]:
     """Say how many bytes and files must go until the use is down to `low_percent`."""
-    used_bytes = volume.all_bytes - volume.free_bytes - volume.pending_bytes
-    used_files = volume.all_files - volume.free_files - volume.pending_files
+    used_bytes = volume.all_bytes - volume.free_bytes
+    used_files = volume.all_files - volume.free_files
     share = rules.low_percent / 100
     return used_bytes - share * volume.all_bytes, used_files - share * volume.all_files
 

@@ -12,7 +12,7 @@ from appliance import ids, lifecycle, logs, settings_file
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, explain
 from appliance.health import backups
-from appliance.housekeeper import clock
+from appliance.housekeeper import clock, removal
 from appliance.housekeeper.heartbeat import Heartbeat
 from appliance.housekeeper.sweep import Sweeper
 from appliance.index import beats, events, lanes
@@ -24,6 +24,7 @@ from appliance.settings import Settings
 NAME = "housekeeper"
 _OWN_BEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
+_LEFTOVERS_SECONDS = 300.0
 _FORGOTTEN_HOST = timedelta(hours=1)
 
 
@@ -82,6 +83,7 @@ class _Housekeeper:
         # The others need a moment to come up before they are asked.
         self._others = _Due(time.monotonic() + max(settings.housekeeper.beat_seconds, 5.0))
         self._sweep = _Due()
+        self._leftovers = _Due()
         self._full = self._failing = ""
 
     def work(self, now: datetime) -> None:
@@ -92,6 +94,7 @@ class _Housekeeper:
             (self._say_alive, self._own_beat.is_due(_OWN_BEAT_SECONDS)),
             (self._ask_others, self._others.is_due(rules.beat_seconds)),
             (self._make_room, self._sweep.is_due(rules.sweep_seconds)),
+            (self._adopt_leftovers, self._leftovers.is_due(_LEFTOVERS_SECONDS)),
         )
         for chore, is_due in chores:
             if is_due:
@@ -153,6 +156,16 @@ class _Housekeeper:
         made = backups.make_backup(self.settings, folder, now, name=f"{tonight}T{now:%H%M%SZ}")
         backups.remove_old_nightly(folder, rules.backups_kept)
         logs.get().info("backup made", folder=made.folder.name)
+
+    def _adopt_leftovers(self, now: datetime) -> None:
+        """Have adopted what a dead web process left; the receiver looks after its own."""
+        if not removal.has_leftovers(self._layout):
+            return
+        # Imported when needed: it reads DICOM, with libraries that take 25 MB.
+        from appliance.intake.adoption import adopt
+        from appliance.streams.catalog import read_streams
+
+        adopt(self._db, self._layout, read_streams(self.settings.streams_folder), now)
 
     def _forget_the_dead(self, now: datetime) -> None:
         with self._db.read() as connection:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance import logs
 from appliance.disk.layout import Layout
+from appliance.health.job_folders import job_ids
 from appliance.housekeeper import removal, retention
 from appliance.housekeeper.retention import Volume
 from appliance.index import events
@@ -29,17 +30,13 @@ _PORTION = 200  # holdings that go before the volume is looked at again
 class Sweeper:
     """What one housekeeper remembers between its sweeps."""
 
-    def __init__(
-        self, db: Database, layout: Layout, grace_seconds: float = removal.GRACE_SECONDS
-    ) -> None:
+    def __init__(self, db: Database, layout: Layout) -> None:
         self._db = db
         self._layout = layout
-        self._pending = removal.Pending(grace_seconds)
         self._hourly_at = -_HOUR_SECONDS
 
     def sweep(self, rules: Housekeeper, now: datetime) -> str:
         """Remove what may go; a sentence when the volume stays full, else ""."""
-        self._pending.remove_due(self._db, self._layout)
         self._by_age(rules, now)
         says = self._make_room(rules, now)
         if time.monotonic() - self._hourly_at >= _HOUR_SECONDS:
@@ -51,7 +48,7 @@ class Sweeper:
         return says
 
     def volume(self) -> Volume:
-        """Measure the volume of data_root; what is about to go counts as free."""
+        """Measure the volume of data_root."""
         facts = os.statvfs(self._layout.root)
         free = facts.f_bavail * facts.f_frsize
         used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
@@ -60,8 +57,6 @@ class Sweeper:
             free_bytes=free,
             all_files=facts.f_files - facts.f_ffree + facts.f_favail,
             free_files=facts.f_favail,
-            pending_bytes=self._pending.size_bytes,
-            pending_files=self._pending.files,
         )
 
     def _by_age(self, rules: Housekeeper, now: datetime) -> None:
@@ -85,10 +80,11 @@ class Sweeper:
 
     def _forget(self, holdings: Iterable[Holding], why: str, now: datetime) -> None:
         for holding in holdings:
-            paths = index.forget(self._db, holding)
-            if not paths:
+            removed = 0
+            while paths := index.forget(self._db, holding):
+                removed += removal.remove_without_row(self._db, self._layout, paths)
+            if not removed:
                 continue
-            self._pending.add(paths, holding.size_bytes)
             if holding.job_id is not None:
                 removal.remove_folder(self._layout.job(holding.job_id).output)
             what = "The received instances" if holding.kind == "received" else "The results"
@@ -96,7 +92,7 @@ class Sweeper:
                 events.append(
                     connection,
                     "removed",
-                    f"{what} were removed ({len(paths)} files, {holding.size_bytes} bytes): {why}.",
+                    f"{what} were removed ({removed} files, {holding.size_bytes} bytes): {why}.",
                     now,
                     who="housekeeper",
                     study_uid=holding.study_uid,
@@ -128,7 +124,7 @@ class Sweeper:
             elif now - ended_at > timedelta(days=rules.results_days):
                 removal.remove_folder(folder.output)
         with self._db.read() as connection:
-            unknown = index.unknown_jobs(connection, removal.job_ids(self._layout))
+            unknown = index.unknown_jobs(connection, job_ids(self._layout))
         for job_id in unknown:
             path = self._layout.job(job_id).path
             if _is_older(path, rules.logs_days, now):
@@ -137,7 +133,7 @@ class Sweeper:
     def _ended_jobs(self) -> list[tuple[int, datetime]]:
         """List the ended jobs that have a folder, those that ended first in front."""
         with self._db.read() as connection:
-            ended = index.ended_jobs(connection, removal.job_ids(self._layout))
+            ended = index.ended_jobs(connection, job_ids(self._layout))
         return sorted(ended.items(), key=lambda one: one[1])
 
     def _old_quarantine(self, rules: Housekeeper, now: datetime) -> None:

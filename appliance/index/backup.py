@@ -83,6 +83,20 @@ def load_index(settings: Settings, saved: Path, now: datetime) -> Path | None:
     return aside
 
 
+def take_over(settings: Settings, made: Path, now: datetime) -> Path | None:
+    """Put a new SQLite file in the place of the index; give where the former one is now."""
+    # The log goes into the file first: only the file is renamed.
+    connection = sqlite3.connect(made)
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+    check_sqlite(made)
+    made.chmod(0o600)
+    target = _sqlite_path(settings)
+    aside = put_aside(target, f"before-rebuild-{now:%Y%m%dT%H%M%SZ}")
+    _durably_rename(made, target)
+    return aside
+
+
 def check_sqlite(file: Path) -> None:
     """Raise BackupError unless the file is a sound SQLite database."""
     try:

@@ -97,10 +97,10 @@ def results(
     ]
 
 
-def forget(db: Database, holding: Holding) -> list[str]:
-    """Take a holding out of the catalog; give the paths of its files, for removal.
+def forget(db: Database, holding: Holding, portion: int = 500) -> list[str]:
+    """Take some of a holding out of the catalog; give the paths of its files, for removal.
 
-    Nothing is forgotten, and no path given, when the study has become busy since.
+    Called until it gives none: nothing is left then, or the study has become busy.
     """
     i = t.instances.c
     mine = i.made_by_job.is_(None) if holding.job_id is None else i.made_by_job == holding.job_id
@@ -109,8 +109,13 @@ def forget(db: Database, holding: Holding) -> list[str]:
             if _is_busy(connection, holding.study_uid):
                 return []
             rows = connection.execute(
-                sa.select(i.sop_instance_uid, i.path).where(i.study_uid == holding.study_uid, mine)
+                sa.select(i.sop_instance_uid, i.path)
+                .where(i.study_uid == holding.study_uid, mine)
+                .order_by(i.sop_instance_uid)
+                .limit(portion)
             ).all()
+            for row in rows:
+                db.lock(connection, f"instance {row.sop_instance_uid}")
             _forget(connection, [row.sop_instance_uid for row in rows], holding.study_uid)
             return [row.path for row in rows]
     except sa.exc.IntegrityError:

@@ -22,6 +22,7 @@ from appliance.index import arrivals, catalog, events, jobs
 from appliance.index.arrivals import Reception
 from appliance.index.catalog import Instance
 from appliance.index.database import Database
+from appliance.intake.noted import Noted
 
 _NO_ROW = "It stood under an instance's name, but was never registered nor acknowledged."
 _FIRST_STAYS = "An instance with this SOP Instance UID and other content is kept; the first stays."
@@ -83,6 +84,7 @@ class Filing:
         self._db = db
         self._layout = layout
         self._studies = Studies(layout)
+        self._noted = Noted()
 
     def file(self, arrived: Arrived) -> Kept:
         """Link, sync, register; the name in incoming/ is left to the caller.
@@ -174,6 +176,8 @@ class Filing:
         sender, now = arrived.sender, arrived.at
         entry = _entry(kept, sender, _FIRST_STAYS, now)
         id = quarantine.keep(self._layout, arrived.written.path, entry)
+        if not self._noted.is_first(sender.association_id):
+            return
         with self._db.write() as connection:
             events.append(
                 connection, "instance conflicts", _FIRST_STAYS, now, who=sender.calling_ae_title,

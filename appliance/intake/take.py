@@ -20,10 +20,9 @@ from appliance.errors import DiskError, DoesNotMatch, IndexUnavailable, Instance
 from appliance.index import events
 from appliance.index.database import Database
 from appliance.intake.filing import Arrived, Filing, Kept, Sender
+from appliance.intake.noted import Noted
 
 __all__ = ["Intake", "Kept", "Sender"]
-
-_MOST_REMEMBERED = 1000
 
 
 class Intake:
@@ -35,7 +34,7 @@ class Intake:
         self._node_ae_title = node_ae_title
         self._incoming = Incoming(layout.incoming)
         self._filing = Filing(db, layout)
-        self._noted: dict[str, None] = {}
+        self._noted = Noted()
 
     def keep(
         self,
@@ -107,17 +106,8 @@ class Intake:
         logs.get().warning(
             "instance refused", status=f"0x{error.status:04X}", reason=str(error), quarantine=id
         )
-        if self._is_first_refusal(sender.association_id):
+        if self._noted.is_first(sender.association_id):
             self._append_event(error, sender, id, now)
-
-    def _is_first_refusal(self, association_id: str) -> bool:
-        """Say so once for each association: the audit trail has no line per instance."""
-        if association_id in self._noted:
-            return False
-        if len(self._noted) >= _MOST_REMEMBERED:
-            del self._noted[next(iter(self._noted))]
-        self._noted[association_id] = None
-        return True
 
     def _append_event(self, error: InstanceRefused, sender: Sender, id: str, now: datetime) -> None:
         sentence = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 from typing import BinaryIO
 
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
@@ -62,6 +63,17 @@ class Association:
         self._message_id = 0
         self._max_pdu = destination.max_pdu_bytes
         self._negotiate(pairs)
+
+    def __enter__(self) -> Association:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release() if kind is None else self.abort()
 
     def echo(self) -> int:
         """Ask for an echo; give its status."""
@@ -185,12 +197,12 @@ def open_association(
 
     AssociationFailed says what the peer did, and whether that is for good.
     """
-    connection = open_wire(destination, settings, must_end)
-    try:
-        return Association(connection, destination, pairs)
-    except BaseException:
-        connection.close()
-        raise
+    with contextlib.ExitStack() as unless_accepted:
+        connection = open_wire(destination, settings, must_end)
+        unless_accepted.callback(connection.close)
+        assoc = Association(connection, destination, pairs)
+        unless_accepted.pop_all()
+    return assoc
 
 
 def open_wire(destination: Destination, settings: Settings, must_end: Callable[[], bool]) -> Wire:

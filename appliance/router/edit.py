@@ -175,9 +175,8 @@ def _write_synced(file: Path, text: str, mode: int) -> None:
             os.fchmod(out.fileno(), mode)
             os.fsync(out.fileno())
         part.replace(file)
-    except BaseException:
+    finally:
         part.unlink(missing_ok=True)
-        raise
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -14,21 +14,23 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from appliance.errors import NotFound, RoutingError
+from appliance.router.yaml_comments import comments_kept
 
 Fields = Mapping[str, Any]
 
 
 def put_destination(text: str, name: str, fields: Fields) -> str:
     """Add a destination, or change one: a value of None takes its key away."""
-    tree, yaml = _read(text)
+    tree, style = _read(text)
     destinations = _part(tree, "destinations", CommentedMap())
-    _apply(destinations.setdefault(name, CommentedMap()), fields)
-    return _written(tree, yaml, text)
+    with comments_kept(destinations):
+        _apply(destinations.setdefault(name, CommentedMap()), fields)
+    return _written(tree, style, text)
 
 
 def remove_destination(text: str, name: str) -> str:
     """Take a destination away; RoutingError when a rule still sends to it."""
-    tree, yaml = _read(text)
+    tree, style = _read(text)
     destinations = _part(tree, "destinations", CommentedMap())
     if name not in destinations:
         raise NotFound(f"there is no destination {name}", remedy="brookbox routing show")
@@ -38,50 +40,47 @@ def remove_destination(text: str, name: str) -> str:
             f"destination {name} is still used by: {', '.join(using)}.",
             remedy="remove or change these rules first",
         )
-    del destinations[name]
-    return _written(tree, yaml, text)
+    with comments_kept(destinations):
+        del destinations[name]
+    return _written(tree, style, text)
 
 
 def add_rule(text: str, fields: Fields, position: int | None = None) -> str:
     """Add a rule, last or at a position counted from 1."""
-    tree, yaml = _read(text)
+    tree, style = _read(text)
     rules = _rules(tree)
     rule = CommentedMap()
     _apply(rule, fields)
-    rules.insert(len(rules) if position is None else max(position - 1, 0), rule)
-    return _written(tree, yaml, text)
+    with comments_kept(rules):
+        rules.insert(len(rules) if position is None else max(position - 1, 0), rule)
+    return _written(tree, style, text)
 
 
 def change_rule(text: str, name: str, fields: Fields) -> str:
     """Change keys of a rule; a value of None takes its key away."""
-    tree, yaml = _read(text)
+    tree, style = _read(text)
     rules = _rules(tree)
-    _apply(rules[_index(rules, name)], fields)
-    return _written(tree, yaml, text)
+    with comments_kept(rules):
+        _apply(rules[_index(rules, name)], fields)
+    return _written(tree, style, text)
 
 
 def remove_rule(text: str, name: str) -> str:
     """Take a rule away."""
-    tree, yaml = _read(text)
+    tree, style = _read(text)
     rules = _rules(tree)
-    del rules[_index(rules, name)]
-    return _written(tree, yaml, text)
+    with comments_kept(rules):
+        del rules[_index(rules, name)]
+    return _written(tree, style, text)
 
 
 def move_rule(text: str, name: str, position: int) -> str:
     """Move a rule to a position counted from 1; the rules are applied in order."""
-    tree, yaml = _read(text)
+    tree, style = _read(text)
     rules = _rules(tree)
-    comments = dict(rules.ca.items)
-    order = list(range(len(rules)))
-    order.insert(max(position - 1, 0), order.pop(_index(rules, name)))
-    moved = [rules[at] for at in order]
-    for at, rule in enumerate(moved):
-        rules[at] = rule
-    # A comment before a rule hangs on its number: it moves with it.
-    rules.ca.items.clear()
-    rules.ca.items.update({at: comments[was] for at, was in enumerate(order) if was in comments})
-    return _written(tree, yaml, text)
+    with comments_kept(rules):
+        rules.insert(max(position - 1, 0), rules.pop(_index(rules, name)))
+    return _written(tree, style, text)
 
 
 def enable_rule(text: str, name: str, enabled: bool) -> str:
@@ -90,18 +89,18 @@ def enable_rule(text: str, name: str, enabled: bool) -> str:
 
 
 def _read(text: str) -> tuple[CommentedMap, YAML]:
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096
+    style = YAML(typ="rt")
+    style.preserve_quotes = True
+    style.width = 4096
     offset = _dash_offset(text)
-    yaml.indent(mapping=2, sequence=offset + 2, offset=offset)
+    style.indent(mapping=2, sequence=offset + 2, offset=offset)
     try:
-        tree = yaml.load(text)
+        tree = style.load(text)
     except YAMLError as error:
         raise RoutingError(
             f"routing.yaml is not YAML just now: {error}", remedy="brookbox routing check"
         ) from error
-    return (tree if isinstance(tree, CommentedMap) else CommentedMap()), yaml
+    return (tree if isinstance(tree, CommentedMap) else CommentedMap()), style
 
 
 def _dash_offset(text: str) -> int:
@@ -112,9 +111,9 @@ def _dash_offset(text: str) -> int:
     return 2
 
 
-def _written(tree: CommentedMap, yaml: YAML, before: str) -> str:
+def _written(tree: CommentedMap, style: YAML, before: str) -> str:
     out = io.StringIO()
-    yaml.dump(tree, out)
+    style.dump(tree, out)
     text = out.getvalue()
     only_comments = all(line.lstrip()[:1] in ("", "#") for line in before.splitlines())
     if only_comments and before.strip():  # ruamel drops comments that no value follows

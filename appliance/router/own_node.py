@@ -44,7 +44,7 @@ def why_never(address: Address, port: int, settings: Settings) -> str:
     if port == settings.receiver.port:
         return "is this node itself, which would send its results to itself"
     if port in _own_ports(settings):
-        return f"leads to port {port} of this machine, where no DICOM node but Brookbox listens"
+        return f"leads to port {port} of this machine, which Brookbox uses for something else"
     return ""
 
 

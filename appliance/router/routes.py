@@ -9,8 +9,7 @@ import ipaddress
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import Any
 
 from appliance import logs
 from appliance.index import arrivals, catalog, deliveries, events, job_list, jobs
@@ -19,7 +18,7 @@ from appliance.index.database import Database
 from appliance.index.jobs import Job
 from appliance.index.states import OUTCOME_STATES
 from appliance.router import own_node
-from appliance.router.match import Ended, Match, Plan, Sender, match
+from appliance.router.match import Ended, Plan, Sender, match
 from appliance.router.routing_watch import InForce
 from appliance.router.rules import Destination, Routing
 from appliance.router.tag_reader import TagReader
@@ -41,8 +40,7 @@ def route_ended_jobs(db: Database, data_root: Path, rules: InForce, now: datetim
 
 def plan(db: Database, data_root: Path, routing: Routing, job: Job) -> Plan:
     """Say what the rules make of an ended job; nothing is changed."""
-    with db.read() as connection:
-        ended, instances = _facts(connection, job)
+    ended, instances = _facts(db, job)
     paths = {one.sop_instance_uid: data_root / one.path for one in instances}
     return match(ended, routing, TagReader(paths, routing), sends_from)
 
@@ -58,10 +56,11 @@ def sends_from(destination: Destination, address: str) -> bool:
     return found in own_node.addresses_of(destination.host)
 
 
-def _facts(connection: sa.Connection, job: Job) -> tuple[Ended, list[Instance]]:
-    outputs = catalog.results_of(connection, job.id)
-    inputs = job_list.inputs_of(connection, job.id)
-    senders = arrivals.senders_of(connection, job.ae_title, job.study_uid)
+def _facts(db: Database, job: Job) -> tuple[Ended, list[Instance]]:
+    with db.read() as connection:
+        outputs = catalog.results_of(connection, job.id)
+        inputs = job_list.inputs_of(connection, job.id)
+        senders = arrivals.senders_of(connection, job.ae_title, job.study_uid)
     ended = Ended(
         called_ae_title=job.ae_title,
         calling_ae_title=job.calling_ae_title,
@@ -83,58 +82,52 @@ def _route(db: Database, data_root: Path, routing: Routing, job: Job, now: datet
     else:
         what = plan(db, data_root, routing, job)
     note = _note(what, routing)
-    with db.write() as connection, logs.bound(job=job.id, study=job.study_uid):
-        # It may have been superseded, held or queued again since it was listed.
+    if not _write(db, job, what, note, now):
+        return False
+    with logs.bound(job=job.id, study=job.study_uid):
+        logs.get().info("job routed", deliveries=len(what.matches), note=note)
+        if what.notes and job.superseded_by is None:
+            logs.get().warning("not everything is delivered", note=note)
+    return True
+
+
+def _write(db: Database, job: Job, what: Plan, note: str, now: datetime) -> bool:
+    """Make the deliveries and note that the job was routed, or nothing of it.
+
+    It may have been superseded, held or queued again since it was listed.
+    """
+    with db.write() as connection:
         seen = jobs.get(connection, job.id)
-        if (seen.state, seen.attempt, seen.superseded_by) != (
-            job.state,
-            job.attempt,
-            job.superseded_by,
-        ):
+        if _version(seen) != _version(job):
             return False
         if not deliveries.mark_routed(connection, job.id, note, now):
             return False
         for one in what.matches:
-            _create(connection, job, one, now)
-        if what.notes and not job.superseded_by:
-            _warn(connection, job, note, now)
-    logs.get().info("job routed", job=job.id, deliveries=len(what.matches), note=note)
+            facts: dict[str, Any] = {
+                "job_id": job.id,
+                "destination": one.destination,
+                "what": one.what,
+                "instances": one.instances,
+                "now": now,
+            }
+            # There is one already when a failed job was routed and then tried again.
+            if deliveries.create(connection, rule=one.rule, **facts) is None:
+                deliveries.extend(connection, **facts)
+        if what.notes and job.superseded_by is None:
+            events.append(
+                connection,
+                "routing incomplete",
+                note,
+                now,
+                who="router",
+                study_uid=job.study_uid,
+                job_id=job.id,
+            )
     return True
 
 
-def _create(connection: sa.Connection, job: Job, one: Match, now: datetime) -> None:
-    made = deliveries.create(
-        connection,
-        job_id=job.id,
-        destination=one.destination,
-        what=one.what,
-        rule=one.rule,
-        instances=one.instances,
-        now=now,
-    )
-    if made is None:
-        # A job that failed was routed, and a person had it tried again.
-        deliveries.extend(
-            connection,
-            job_id=job.id,
-            destination=one.destination,
-            what=one.what,
-            instances=one.instances,
-            now=now,
-        )
-
-
-def _warn(connection: sa.Connection, job: Job, note: str, now: datetime) -> None:
-    logs.get().warning("not everything is delivered", note=note)
-    events.append(
-        connection,
-        "routing incomplete",
-        note,
-        now,
-        who="router",
-        study_uid=job.study_uid,
-        job_id=job.id,
-    )
+def _version(job: Job) -> tuple[str, int, int | None]:
+    return job.state, job.attempt, job.superseded_by
 
 
 def _note(what: Plan, routing: Routing) -> str:

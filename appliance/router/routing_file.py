@@ -78,7 +78,7 @@ def parse(text: str, settings: Settings, where: str = "") -> Routing:
     made = reading.routing(text)
     if reading.mistakes or made is None:
         raise RoutingError(
-            "\n".join(reading.mistakes), remedy="mend the lines above, then: brookbox routing check"
+            reading.sentences(), remedy="mend the lines above, then: brookbox routing check"
         )
     return made
 
@@ -89,11 +89,16 @@ class _Reading:
 
     where: str
     settings: Settings
-    mistakes: list[str] = field(default_factory=list)
+    mistakes: list[tuple[int, str]] = field(default_factory=list)
     names: set[str] = field(default_factory=set)  # of destinations, good or not
 
     def say(self, node: yaml.Node, sentence: str) -> None:
-        self.mistakes.append(f"{self.where}:{node.start_mark.line + 1}: {sentence}")
+        self.mistakes.append((node.start_mark.line + 1, sentence))
+
+    def sentences(self) -> str:
+        """Give every mistake on a line of its own, in the order of the file."""
+        ordered = sorted(self.mistakes, key=lambda mistake: mistake[0])
+        return "\n".join(f"{self.where}:{line}: {sentence}" for line, sentence in ordered)
 
     def _about(self, what: str) -> values.Say:
         return lambda node, sentence: self.say(node, f"{what} {sentence}")
@@ -110,7 +115,7 @@ class _Reading:
 
     def _compose(self, text: str) -> yaml.Node | None:
         if len(text) > _LARGEST_BYTES:
-            self.mistakes.append(f"{self.where}:1: it is larger than 1 MB.")
+            self.mistakes.append((1, "it is larger than 1 MB."))
             return None
         try:
             return yaml.compose(text, Loader=yaml.SafeLoader)
@@ -118,7 +123,7 @@ class _Reading:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 1 if mark else 1
             why = getattr(error, "problem", None) or "it is nested too deeply"
-            self.mistakes.append(f"{self.where}:{line}: this is not YAML: {why}.")
+            self.mistakes.append((line, f"this is not YAML: {why}."))
             return None
 
     def _destinations(self, node: yaml.Node | None) -> dict[str, Destination]:
@@ -143,14 +148,14 @@ class _Reading:
     def _destination(self, key: yaml.Node, name: str, body: yaml.Node) -> Destination | None:
         path = f"destinations.{name}"
         read = values.mapping(body, _DESTINATION, path, self.say)
-        if read is None or not self._has_all(key, path, read, ("ae_title", "host", "port")):
+        if not self._is_whole(key, path, read, ("ae_title", "host", "port")):
             return None
         defaults = {
             "own_ae_title": self.settings.node.ae_title,
             "association_timeout_seconds": self.settings.router.association_timeout_seconds,
             "answer_timeout_seconds": self.settings.router.answer_timeout_seconds,
         }
-        made = Destination(name=name, **{**defaults, **read})
+        made = Destination(name=name, **{**defaults, **(read or {})})
         for address in own_node.addresses_of(made.host):
             if why := own_node.why_never(address, made.port, self.settings):
                 self.say(key, f"{path} cannot be used: it {why}.")
@@ -175,21 +180,22 @@ class _Reading:
     def _rule(self, number: int, body: yaml.Node) -> Rule | None:
         path = f"rules[{number}]"
         read = values.mapping(body, _RULE, path, self.say)
-        if read is None or not self._has_all(body, path, read, ("name", "to")):
-            return None
-        for name in read["to"]:
+        is_whole = self._is_whole(body, path, read, ("name", "to"))
+        for name in (read or {}).get("to") or ():
             if name != BACK_TO_SENDER and name not in self.names:
                 near = values.meant(name, [*self.names, BACK_TO_SENDER])
                 self.say(_value(body, "to"), f"{path}.to: {name} is not a destination.{near}")
-        return Rule(**read)
+        return Rule(**read) if read and is_whole else None
 
-    def _has_all(
-        self, node: yaml.Node, path: str, read: dict[str, Any], names: tuple[str, ...]
+    def _is_whole(
+        self, node: yaml.Node, path: str, read: dict[str, Any] | None, needed: tuple[str, ...]
     ) -> bool:
-        absent = [name for name in names if name not in read]
-        if absent:
+        """Say whether nothing is wrong with what was read, and nothing needed is absent."""
+        if read is None:
+            return False
+        if absent := [name for name in needed if name not in read]:
             self.say(node, f"{path} needs {' and '.join(absent)}.")
-        return not absent
+        return not absent and None not in read.values()
 
 
 def _as_is(node: yaml.Node, say: values.Say) -> yaml.Node:

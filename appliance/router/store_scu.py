@@ -7,6 +7,7 @@ senders leaves the node, and no Move Originator is named.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,16 +80,11 @@ def send(
     for pairs, some in _batches(instances):
         if must_stop():
             return
-        assoc = open_association(destination, pairs, settings, must_end)
-        try:
+        with open_association(destination, pairs, settings, must_end) as assoc:
             for outgoing in some:
                 if must_stop():
                     break
                 on_result(_send_one(assoc, destination, outgoing, on_result))
-        except BaseException:
-            assoc.abort()
-            raise
-        assoc.release()
 
 
 def kind_of(status: int) -> str:
@@ -128,27 +124,25 @@ def _send_one(
     return Result(outgoing, kind_of(answer.status), answer.status, f"{words}{comment}")
 
 
-def _opened(outgoing: Outgoing) -> BinaryIO:
-    """Open the file where its data set begins."""
+@contextlib.contextmanager
+def _opened(outgoing: Outgoing) -> Iterator[BinaryIO]:
+    """Lend the file, open where its data set begins."""
     try:
         file = outgoing.path.open("rb")
     except FileNotFoundError:
         raise _Unreadable("Its file is not on this node any more.") from None
-    try:
-        meta, start = part10.read_meta(outgoing.path)
+    with file:
+        try:
+            meta, start = part10.read_meta(outgoing.path)
+        except CannotUnderstand as error:
+            raise _Unreadable(f"Its file is damaged: {error}") from error
         size = os.fstat(file.fileno()).st_size
         if outgoing.size_bytes is not None and size != outgoing.size_bytes:
             raise _Unreadable(f"Its file is damaged: {size} of {outgoing.size_bytes} bytes.")
         if meta.transfer_syntax_uid != outgoing.transfer_syntax_uid:
             raise _Unreadable("Its file is damaged: it names another transfer syntax.")
         file.seek(start)
-    except CannotUnderstand as error:
-        file.close()
-        raise _Unreadable(f"Its file is damaged: {error}") from error
-    except BaseException:
-        file.close()
-        raise
-    return file
+        yield file
 
 
 def _context_refused(destination: Destination, outgoing: Outgoing, why: str) -> str:

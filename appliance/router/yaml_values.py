@@ -140,25 +140,22 @@ def tag_tests(node: yaml.Node, say: Say) -> tuple[TagTest, ...] | None:
 def mapping(
     node: yaml.Node, readers: Mapping[str, Reader], path: str, say: Say
 ) -> dict[str, Any] | None:
-    """Read a mapping of known keys; keys without value are left out.
+    """Read a mapping of known keys; keys without value are left out, wrong ones are None.
 
-    None when it is no mapping or anything in it is wrong.
+    None when it is no mapping at all.
     """
     if not isinstance(node, yaml.MappingNode):
         say(node, f"{path} must hold keys and values: {', '.join(readers)}.")
         return None
     values: dict[str, Any] = {}
-    is_good = True
     for key, value in node.value:
         if key.value not in readers:
             say(key, f"{path} has no key {key.value}.{meant(str(key.value), readers)}")
-            is_good = False
         elif key.value in values:
             say(key, f"{path}.{key.value} stands here a second time.")
-            is_good = False
         elif not is_empty(value):
             values[key.value] = readers[key.value](value, _saying(f"{path}.{key.value}", say))
-    return values if is_good and None not in values.values() else None
+    return values
 
 
 def is_empty(node: yaml.Node) -> bool:

@@ -5,11 +5,13 @@ belong to a program that may be hostile while they are counted: nothing is opene
 but folders, no link is followed, names are never decoded, and the count stops at
 the limit.  Between two looks a run can write past its limit by what the disk takes
 in that time; no file system of a fixed size is mounted, since one left behind by a
-killed worker could not be removed with its job.
+killed worker could not be removed with its job.  As a last line a run is stopped when
+the volume itself is nearly full.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _DEEPEST = 64
+_ALWAYS_FREE = 256 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ class OutputWatch:
         now = self._count(before.entries + self._most_entries)
         if now.too_deep:
             return f"It nested folders in its output more than {_DEEPEST} deep"
+        volume = os.statvfs(self._folders[0])
+        if volume.f_bavail * volume.f_frsize < _ALWAYS_FREE:
+            return "The data volume was full while it ran: make room on it"
         if now.bytes + elsewhere_bytes - before.bytes > self._most_bytes:
             gb = self._most_bytes / 1024**3
             return f"It wrote more than {gb:g} GB of output: raise output_gb in info.json"
@@ -130,5 +136,22 @@ def _open_below(folder: int, name: str) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(name, flags, dir_fd=folder)
-    except OSError:  # gone, or closed to us: a container's own user made it so
+    except PermissionError:
+        return _open_closed(folder, name)
+    except OSError:  # gone, or a link now
         return -1
+
+
+def _open_closed(folder: int, name: str) -> int:
+    """Open a folder that its owner, our own uid, closed; -1 when it is another's.
+
+    Through a path descriptor, so that no link put in its place is followed.
+    """
+    with contextlib.suppress(OSError):
+        place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            os.chmod(f"/proc/self/fd/{place}", 0o700)  # noqa: PTH101
+            return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_DIRECTORY)
+        finally:
+            os.close(place)
+    return -1

@@ -86,7 +86,10 @@ def fitted(pixels: NDArray[Any], size: tuple[float, float], layout: Layout) -> N
     # is whole: it takes two rows here and three there, and thin lines come and go.
     shrinks = width <= columns and height <= rows
     method = Image.Resampling.HAMMING if shrinks else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(pixels).resize((width, height), method))
+    fitting = np.asarray(Image.fromarray(pixels).resize((width, height), method))
+    # Enlarging swings over at edges, to values that the slice does not have.
+    within: NDArray[Any] = np.clip(fitting, pixels.min(), pixels.max())
+    return within
 
 
 def draw(

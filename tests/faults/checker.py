@@ -227,7 +227,7 @@ def nothing_runnable_lies(evidence: Evidence) -> Iterator[str]:
 
 
 def deliveries_are_told(evidence: Evidence) -> Iterator[str]:
-    """Every delivery is done, or planned, or given up with a reason; what is done is at the PACS."""
+    """Every delivery is done, planned, or given up with a reason; the PACS holds what is done."""
     with evidence.db.read() as connection:
         deliveries = list(connection.execute(sa.select(t.deliveries)))
         sent = list(

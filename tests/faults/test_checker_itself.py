@@ -288,7 +288,13 @@ def test_what_is_broken_is_reported(
 
 
 def test_a_process_that_keeps_descriptors_is_reported(sound: Sound) -> None:
-    code = "import sys; f = []\nfor line in sys.stdin: f += [open('/dev/null') for _ in range(50)]; print()"
+    code = """
+import sys
+kept = []
+for line in sys.stdin:
+    kept += [open("/dev/null") for _ in range(50)]
+    print()
+"""
     child = subprocess.Popen(
         [sys.executable, "-u", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

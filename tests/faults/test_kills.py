@@ -70,6 +70,7 @@ def test_a_receiver_killed_in_the_middle_of_a_data_set_keeps_nothing_of_it(town:
     [file] = dicom.write_study(dicom.ct_study(1, size=1024), town.folder / "cut")
     gone = threading.Event()
 
+    sender = AE("CT1")
     sender.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     assoc = sender.associate(
         "127.0.0.1",

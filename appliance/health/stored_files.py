@@ -1,0 +1,67 @@
+"""Read what lies below studies/ and jobs/, to compare it with the index or to make one of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from appliance.dicom import part10
+from appliance.disk.layout import Layout
+from appliance.disk.studies import dataset_digest
+from appliance.errors import InstanceRefused
+from appliance.health.job_folders import job_ids
+from appliance.index.rebuild import StoredFile
+
+Complain = Callable[[Path, str], None]
+
+
+def stored_paths(layout: Layout) -> Iterator[Path]:
+    """Give every file below studies/."""
+    for folder, _, names in os.walk(layout.studies):
+        for name in names:
+            yield Path(folder) / name
+
+
+def stored_files(layout: Layout, complain: Complain) -> Iterator[StoredFile]:
+    """Read every stored file, the oldest first; one that cannot be read is complained of."""
+    for path in sorted(stored_paths(layout), key=lambda path: path.stat().st_mtime):
+        try:
+            yield _read(layout, path)
+        except (InstanceRefused, OSError) as error:
+            complain(path, str(error))
+
+
+def job_records(layout: Layout, complain: Complain) -> Iterator[dict[str, Any]]:
+    """Read the record of every ended job that has one."""
+    for job_id in job_ids(layout):
+        file = layout.job(job_id).record
+        try:
+            record = json.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            continue  # it had not ended
+        except (OSError, ValueError) as error:
+            complain(file, f"it cannot be read: {error}")
+            continue
+        if isinstance(record, dict) and record.get("id") == job_id:
+            yield record
+        else:
+            complain(file, "it is not the record of that job")
+
+
+def _read(layout: Layout, path: Path) -> StoredFile:
+    meta, header, _ = part10.read_file(path)
+    facts = path.stat()
+    return StoredFile(
+        header=header,
+        path=str(path.relative_to(layout.root)),
+        size_bytes=facts.st_size,
+        dataset_sha256=dataset_digest(path),
+        written_at=datetime.fromtimestamp(facts.st_mtime, UTC),
+        called_ae_title=meta.receiving_ae_title,
+        calling_ae_title=meta.sending_ae_title,
+        address=part10.host_of(meta.sending_address),
+    )

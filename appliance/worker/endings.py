@@ -1,0 +1,143 @@
+"""Why a run ended, in words that name the key of info.json to change.  Pure.
+
+Both executors gather facts and ask here, so that a container and a plain process
+say the same thing of the same end.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+from appliance.streams.limits import Limits
+from appliance.worker.executor import How
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a run that is over; `stopped_for` is empty when it ended by itself."""
+
+    exit_code: int | None
+    stopped_for: How | None = None
+    said: str = ""  # the watch's sentence when it was stopped for output or memory
+    out_of_memory: bool = False
+    pids_refused: bool = False
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How it ended, in a word, a sentence and a remedy."""
+
+    how: How
+    sentence: str = ""
+    remedy: str = ""
+
+
+_AGAIN = "change info.json, then: brookbox jobs retry"
+_LOOK = "read its log; it says what it did last"
+
+# What programs print when they meet a limit that the kernel does not report to us.
+_SPACE = re.compile(r"No space left on device|ENOSPC|Disk quota exceeded", re.I)
+_SHM = re.compile(r"insufficient shared memory|/dev/shm|shm_open|Bus error", re.I)
+_MEMORY = re.compile(r"\bMemoryError\b|bad_alloc|Cannot allocate memory|Out of memory", re.I)
+_PIDS = re.compile(
+    r"can't start new thread|Resource temporarily unavailable|fork: retry|pthread_create", re.I
+)
+_SIZE = re.compile(r"File too large|File size limit exceeded|EFBIG", re.I)
+_NETWORK = re.compile(
+    r"Network is unreachable|Temporary failure in name resolution|Could not resolve host"
+    r"|Name or service not known", re.I,
+)  # fmt: skip
+_READ_ONLY = re.compile(r"Read-only file system|EROFS", re.I)
+
+
+def ending(facts: Facts, limits: Limits) -> Ending:
+    """Say how a run ended; a run that was stopped ended by that, whatever its exit code."""
+    if facts.stopped_for is not None:
+        return _stopped(facts.stopped_for, facts.said, limits)
+    if facts.exit_code == 0:
+        return Ending("exited")
+    if facts.out_of_memory:
+        return _out_of_memory(limits)
+    if facts.pids_refused:
+        return _too_many_pids(limits)
+    return _by_exit_code(facts, limits)
+
+
+def never_started(said: str) -> Ending:
+    """Say that the program itself could not be started, which is the stream's own fault."""
+    return Ending("exited", f"Its program could not be started: {said}.", "correct command")
+
+
+def unavailable(sentence: str, remedy: str) -> Ending:
+    """Say that the machine failed the run, which may go again."""
+    return Ending("unavailable", sentence, remedy)
+
+
+def _stopped(how: How, said: str, limits: Limits) -> Ending:
+    if how == "timeout":
+        minutes = f"{limits.timeout_minutes:g} min"
+        return Ending(
+            how, f"It timed out after {minutes}: raise timeout_minutes in info.json.", _AGAIN
+        )
+    if how == "memory":
+        return _out_of_memory(limits)
+    if how == "cancelled":
+        return Ending(how, "It was cancelled.", "brookbox jobs retry")
+    if how == "stopped":
+        return Ending(how, "The worker was stopped.", "nothing: it runs again by itself")
+    return Ending(how, f"{said}.", _AGAIN)
+
+
+def _out_of_memory(limits: Limits) -> Ending:
+    sentence = (
+        f"It ran out of memory at {limits.memory_gb:g} GB: raise memory_gb in info.json. "
+        "Files in /tmp, HOME and /dev/shm count too."
+    )
+    return Ending("memory", sentence, _AGAIN)
+
+
+def _too_many_pids(limits: Limits) -> Ending:
+    sentence = f"It needed more than {limits.pids} processes and threads: raise pids in info.json."
+    return Ending("pids", sentence, _AGAIN)
+
+
+def _by_exit_code(facts: Facts, limits: Limits) -> Ending:
+    code, tail = facts.exit_code, facts.log_tail
+    # A shell and tini give 128 + the signal, a process of our own minus the signal.
+    number = (code or 0) - 128 if (code or 0) > 128 else -(code or 0)
+    if number == signal.SIGXFSZ or _SIZE.search(tail):
+        sentence = f"One file grew over {limits.output_gb:g} GB: raise output_gb in info.json."
+        return Ending("output", sentence, _AGAIN)
+    if number == signal.SIGBUS or (_SHM.search(tail) and _SPACE.search(tail)):
+        return _no_room(code, f"/dev/shm ({limits.shm_mb} MB) was full: raise shm_mb")
+    if _SPACE.search(tail):
+        room = f"/tmp or HOME ({limits.tmp_mb} MB each) or /dev/shm ({limits.shm_mb} MB) was full"
+        return _no_room(code, f"{room}: raise tmp_mb or shm_mb")
+    if _PIDS.search(tail):
+        return _too_many_pids(limits)
+    if _MEMORY.search(tail):
+        return _out_of_memory(limits)
+    if _NETWORK.search(tail):
+        sentence = f"{_ended_with(code)} It has no network: set network to true in info.json."
+        return Ending("exited", sentence, _AGAIN)
+    if _READ_ONLY.search(tail):
+        sentence = f"{_ended_with(code)} Only /output, /tmp and HOME can be written to."
+        return Ending("exited", sentence, _LOOK)
+    return Ending("exited", _ended_with(code), _LOOK)
+
+
+def _no_room(code: int | None, said: str) -> Ending:
+    return Ending("exited", f"{_ended_with(code)} Most likely {said} in info.json.", _AGAIN)
+
+
+def _ended_with(code: int | None) -> str:
+    number = (code or 0) - 128 if (code or 0) > 128 else -(code or 0)
+    if number > 0:
+        try:
+            return f"It was ended by {signal.Signals(number).name} (exit code {code})."
+        except ValueError:
+            pass
+    return f"It ended with exit code {code}."
