@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
-
 from appliance.dispatcher.completeness import judge, quiet_of
 from appliance.index import arrival_list, arrivals, catalog
 from appliance.index.arrival_list import ArrivalRow
@@ -33,7 +31,8 @@ def arriving_now(node: Node, now: datetime) -> list[Arriving]:
         return []
     learned = arrivals.learned_quiet(node.db)
     with node.db.read() as connection:
-        found = _with_studies(connection, arrival_list.still_open(connection))
+        rows = arrival_list.still_open(connection)
+    found = _with_studies(node, rows)
     return [
         Arriving(one.arrival, one.study, _waits_for(node, judged[one.arrival.id], learned, now))
         for one in found
@@ -44,17 +43,20 @@ def arriving_now(node: Node, now: datetime) -> list[Arriving]:
 def nothing_done(node: Node, since: datetime) -> list[Arriving]:
     """List what came in since then without a job being made, newest first."""
     with node.db.read() as connection:
-        return _with_studies(connection, arrival_list.without_job(connection, since))
+        rows = arrival_list.without_job(connection, since)
+    return _with_studies(node, rows)
 
 
 def closed_lately(node: Node, limit: int) -> list[Arriving]:
     """List what came in last."""
     with node.db.read() as connection:
-        return _with_studies(connection, arrival_list.closed(connection, limit))
+        rows = arrival_list.closed(connection, limit)
+    return _with_studies(node, rows)
 
 
-def _with_studies(connection: sa.Connection, rows: Sequence[ArrivalRow]) -> list[Arriving]:
-    studies = {uid: catalog.find_study(connection, uid) for uid in {r.study_uid for r in rows}}
+def _with_studies(node: Node, rows: Sequence[ArrivalRow]) -> list[Arriving]:
+    with node.db.read() as connection:
+        studies = {uid: catalog.find_study(connection, uid) for uid in {r.study_uid for r in rows}}
     return [Arriving(row, studies[row.study_uid]) for row in rows]
 
 

@@ -6,9 +6,10 @@ traceback, and answered with 500.
 
 from __future__ import annotations
 
+import traceback
 from http import HTTPStatus
 
-from flask import Flask, jsonify, request
+from flask import Flask, Response, jsonify, make_response, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -86,26 +87,31 @@ def _of_http(error: HTTPException) -> ResponseReturnValue:
 
 def _unexpected(error: Exception) -> ResponseReturnValue:
     error_id = ids.new_id()
+    # Not the error's own text: a database error holds what was searched for, such as a name.
     logs.get().error(
-        "request failed", error_id=error_id, status=500, endpoint=request.endpoint, exc_info=error
+        "request failed",
+        error_id=error_id,
+        status=500,
+        endpoint=request.endpoint,
+        error=type(error).__name__,
+        trace="".join(traceback.format_tb(error.__traceback__)),
     )
     sentence = "Something went wrong inside Brookbox. What is kept is safe; nothing was lost."
     return _answer(500, sentence, "tell whoever runs this node the error id below", error_id)
 
 
-def _answer(status: int, sentence: str, remedy: str, error_id: str):  # type: ignore[no-untyped-def]
+def _answer(status: int, sentence: str, remedy: str, error_id: str) -> Response:
     title = HTTPStatus(status).phrase
     if request.path.startswith("/api/") or request.accept_mimetypes.best == "application/json":
-        body = jsonify(error=sentence, remedy=remedy, status=status, error_id=error_id)
+        answer = jsonify(error=sentence, remedy=remedy, status=status, error_id=error_id)
     else:
         html = bare_page(
             "failure.html",
             status=status, title=title, sentence=sentence, remedy=remedy, error_id=error_id,
         )
-        from flask import make_response
-        body = make_response(html)
-    body.status_code = status
-    return add_headers(body)
+        answer = make_response(html)
+    answer.status_code = status
+    return add_headers(answer)
 
 
 def _as_sentence(text: str) -> str:

@@ -134,7 +134,7 @@ def add_headers(response: Response) -> Response:
 
 
 def _refuse_proxies() -> None:
-    names = {name.lower() for name in request.headers.keys()}
+    names = {name.lower() for name, _ in request.headers}
     if names & {"forwarded", "via"} or any(name.startswith("x-forwarded-") for name in names):
         raise Forbidden(
             "This request came through a proxy. Without an access key the pages answer this "

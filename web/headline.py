@@ -16,7 +16,9 @@ _STEP_NAMES = {
 }
 
 
-def headline(job: Job, now: datetime, *, before: int = 0, usual_seconds: float | None = None) -> str:
+def headline(
+    job: Job, now: datetime, *, before: int = 0, usual_seconds: float | None = None
+) -> str:
     """Say how the job stands, in one sentence.
 
     `before` is how many jobs of its stream go first while it waits, `usual_seconds`

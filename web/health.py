@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from appliance.index import beats
 from appliance.metrics import exposition
 from web.node import node
 
@@ -14,7 +15,7 @@ health = Blueprint("health", __name__)
 def alive() -> Response:
     """Say ok when the index answers; IndexUnavailable becomes a 503."""
     with node().db.read() as connection:
-        connection.exec_driver_sql("SELECT 1")
+        beats.all_beats(connection)
     return Response("ok\n", mimetype="text/plain")
 
 

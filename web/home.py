@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-import sqlalchemy as sa
 from flask import Blueprint, g, jsonify
 from flask.typing import ResponseReturnValue
 
@@ -83,8 +82,6 @@ def read_home(here: Node) -> HomePage:
         seats = lanes.lanes_since(connection, now - SILENT_AFTER)
         is_tight = use.is_out_of_space or use.used_percent > here.settings.housekeeper.high_percent
         holds_space = retention.hindrances(connection) if is_tight else []
-        running = _rows(connection, JobState.RUNNING, _RUNNING_SHOWN)
-        failures = _rows(connection, JobState.FAILED, _LAST_FAILURES)
     return HomePage(
         node_ae_title=here.settings.node.ae_title,
         host_name=here.host_name,
@@ -97,8 +94,8 @@ def read_home(here: Node) -> HomePage:
             failed_in_24_hours=in_a_day[JobState.FAILED],
             finished_today=today[JobState.SUCCEEDED] + today[JobState.PARTIAL],
         ),
-        running=running,
-        failures=failures,
+        running=_rows(here, JobState.RUNNING, _RUNNING_SHOWN),
+        failures=_rows(here, JobState.FAILED, _LAST_FAILURES),
         disk=use,
         holds_space=holds_space,
         services=services(seen, now),
@@ -114,7 +111,8 @@ def why_waiting(seats: list[Lane]) -> dict[str, str]:
     return {seat.ae_title: seat.why_not for seat in seats if seat.ae_title not in open_ones}
 
 
-def _rows(connection: sa.Connection, state: str, limit: int) -> list[JobRow]:
-    found = job_list.jobs_matching(connection, Filter(states=(state,)), limit)
-    studies = job_list.studies_of(connection, found)
+def _rows(here: Node, state: str, limit: int) -> list[JobRow]:
+    with here.db.read() as connection:
+        found = job_list.jobs_matching(connection, Filter(states=(state,)), limit)
+        studies = job_list.studies_of(connection, found)
     return [JobRow(job, studies.get(job.study_uid), ()) for job in found]

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Blueprint, abort, g, jsonify
 from flask.typing import ResponseReturnValue
 
@@ -16,7 +15,6 @@ from appliance.index.arrival_list import ArrivalRow
 from appliance.index.catalog import Instance, Series, Study
 from appliance.index.deliveries import Delivery
 from appliance.index.events import Event
-from appliance.index.job_list import Step
 from appliance.index.jobs import Job
 from appliance.index.states import ACTIVE, JobState
 from web import job_files
@@ -31,6 +29,7 @@ from web.timeline import Bar, timeline
 job = Blueprint("job", __name__)
 
 _INPUTS_SHOWN = 200
+_EVENTS_SHOWN = 100
 _NOT_RESULTS = {"proc.json", "progress.json"}
 
 
@@ -128,30 +127,32 @@ def read_job(job_id: int) -> JobPage:
         steps = job_list.steps_of(connection, job_id)
         results = catalog.results_of(connection, job_id)
         inputs = job_list.inputs_of(connection, job_id)
-        shown = JobPage(
-            job=found,
-            headline=_headline(connection, found, here),
-            study=catalog.find_study(connection, found.study_uid),
-            arrival=arrival,
-            bars=timeline(found, steps, sent, arrival.reason if arrival else "", now),
-            results=results,
-            files=other_files(here, job_id),
-            inputs=inputs,
-            series=catalog.series_of(connection, found.study_uid),
-            deliveries=sent,
-            events=events.latest(connection, 100, job_id=job_id),
-            log=tail(folder.log),
-            info=job_files.read_text(folder.info),
-            proc=job_files.read_text(folder.proc),
-            removed=removed_of(
-                found,
-                has_folder=folder.path.exists(),
-                results=len(results),
-                inputs=len(inputs),
-            ),
-            facts=facts_of(found),
-        )
-    return shown
+        study = catalog.find_study(connection, found.study_uid)
+        series = catalog.series_of(connection, found.study_uid)
+        happened = events.latest(connection, _EVENTS_SHOWN, job_id=job_id)
+    return JobPage(
+        job=found,
+        headline=_headline(found, here),
+        study=study,
+        arrival=arrival,
+        bars=timeline(found, steps, sent, arrival.reason if arrival else "", now),
+        results=results,
+        files=other_files(here, job_id),
+        inputs=inputs,
+        series=series,
+        deliveries=sent,
+        events=happened,
+        log=tail(folder.log),
+        info=job_files.read_text(folder.info),
+        proc=job_files.read_text(folder.proc),
+        removed=removed_of(
+            found,
+            has_folder=folder.path.exists(),
+            results=len(results),
+            inputs=len(inputs),
+        ),
+        facts=facts_of(found),
+    )
 
 
 def other_files(here: Node, job_id: int) -> list[OutputFile]:
@@ -160,12 +161,13 @@ def other_files(here: Node, job_id: int) -> list[OutputFile]:
     return [file for file in files if file.name not in _NOT_RESULTS]
 
 
-def _headline(connection: sa.Connection, found: Job, here: Node) -> str:
+def _headline(found: Job, here: Node) -> str:
     before, usual = 0, None
-    if found.state == JobState.QUEUED:
-        before = figures.queued_before(connection, found)
-    if found.state == JobState.RUNNING:
-        usual = figures.usual_seconds(connection, found.ae_title)
+    with here.db.read() as connection:
+        if found.state == JobState.QUEUED:
+            before = figures.queued_before(connection, found)
+        if found.state == JobState.RUNNING:
+            usual = figures.usual_seconds(connection, found.ae_title)
     return headline(found, g.now, before=before, usual_seconds=usual)
 
 

@@ -30,7 +30,10 @@ _LOOK_SECONDS = 0.25
 _LOOKS = 40  # ten seconds
 _LOOKS_PER_STATE = 4  # the index is asked once a second
 _CHUNK = 64 * 1024
-_CODES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x00-\x08\x0b-\x1f\x7f]")
+_CODES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+    r"|[\x00-\x08\x0b-\x1f\x7f]"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, g, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
@@ -71,7 +72,7 @@ class JobsPage:
             "before": 0,
         }
         kept = {name: value for name, value in {**now, **changed}.items() if value}
-        return url_for("jobs.list_jobs", **kept)
+        return f"{url_for('jobs.list_jobs')}?{urlencode(kept)}" if kept else "/jobs"
 
 
 @jobs.get("/jobs")

@@ -1,4 +1,4 @@
-"""The web process: waitress serves the application, the main thread beats and listens for signals."""
+"""The web process: waitress serves in a thread, the main thread beats and hears signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask import Flask
 from appliance import ids, lifecycle, logs, settings_file
 from appliance.errors import BrookboxError, IndexUnavailable, SettingsError, explain
 from appliance.index import beats
-from appliance.index.database import Database, open_index
+from appliance.index.database import open_index
 from appliance.lifecycle import Lifecycle
 from appliance.settings import Settings
 from web.access_key import AccessKey

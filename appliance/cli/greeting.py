@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
-from appliance.index.database import Database, open_index
-from appliance.index.lanes import Lane, lanes_since
+from appliance.health.node_checks import best_lanes
+from appliance.index.database import open_index
+from appliance.index.lanes import Lane
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream, Streams, read_streams
 
@@ -67,17 +67,8 @@ def _lanes(settings: Settings, streams: Streams) -> dict[str, Lane]:
     db = open_index(settings)
     deadline = time.monotonic() + _LANES_SECONDS
     try:
-        while not wanted <= (found := _best(db)).keys() and time.monotonic() < deadline:
+        while not wanted <= (found := best_lanes(db)).keys() and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
         db.close()
     return found
-
-
-def _best(db: Database) -> dict[str, Lane]:
-    with db.read() as connection:
-        lanes = lanes_since(connection, datetime.now(UTC) - timedelta(seconds=60))
-    best: dict[str, Lane] = {}
-    for lane in sorted(lanes, key=lambda lane: lane.is_open):
-        best[lane.ae_title] = lane
-    return best

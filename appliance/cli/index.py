@@ -12,7 +12,6 @@ import click
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.disk.layout import Layout
-from appliance.errors import BackupError
 from appliance.health import node_lock, stored_files
 from appliance.health.job_folders import job_ids
 from appliance.index import backup, database, file_check, migrate

@@ -29,6 +29,7 @@ PROCESSES = {
 # command: (module, attribute, one line for --help)
 COMMANDS = {
     "up": ("up", "up", "Start the node in the foreground; Ctrl-C stops all of it."),
+    "demo": ("demo", "demo", "Send a phantom study, and see its result come back."),
     "status": ("status", "status", "What runs, what waits, and what hinders it."),
     "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to type next."),
     "why": ("why", "why", "Tell what happened to a study, a job or an AE title."),

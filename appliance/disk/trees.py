@@ -30,7 +30,7 @@ def remove_tree(path: Path) -> None:
                 os.unlink(path.name, dir_fd=parent)
             return
         with _opened(path.name, parent) as top:
-            while names := os.listdir(top):
+            while names := _names(top):
                 for name in names:
                     _remove(top, name, top, 0)
         os.rmdir(path.name, dir_fd=parent)
@@ -45,7 +45,7 @@ def _remove(folder: int, name: str, top: int, depth: int) -> None:
         os.rename(name, f"deep-{new_id()}", src_dir_fd=folder, dst_dir_fd=top)
         return
     with _opened(name, folder) as own:
-        for entry in os.listdir(own):
+        for entry in _names(own):
             _remove(own, entry, top, depth + 1)
     # What was moved up from below has left this folder empty too.
     os.rmdir(name, dir_fd=folder)
@@ -62,6 +62,11 @@ def _is_folder(folder: int, name: str) -> bool:
     if status.st_mode & 0o700 != 0o700 and status.st_uid == os.geteuid():
         os.chmod(name, 0o700, dir_fd=folder)
     return True
+
+
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
 
 
 @contextlib.contextmanager

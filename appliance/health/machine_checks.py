@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import psutil
 
@@ -104,9 +104,12 @@ def check_programs(settings: Settings) -> Iterator[Finding]:
             yield wrong(name, f"{name} is not installed.", remedy)
 
 
-def check_clocks(newest: datetime | None, stopped: str) -> Iterator[Finding]:
-    """Compare the wall clock with the newest time in the index; `stopped` is the housekeeper's."""
-    about, now = "clock", datetime.now(UTC)
+def check_clocks(newest: datetime | None, stopped: str, now: datetime) -> Iterator[Finding]:
+    """Compare the wall clock with the newest time in the index.
+
+    `stopped` is the housekeeper's sentence when it removes nothing because of a jump.
+    """
+    about = "clock"
     if stopped:
         yield wrong(about, stopped, "check the date, then: brookbox housekeeper-confirm")
     if newest is not None and newest - now > timedelta(seconds=60):

@@ -41,7 +41,7 @@ def used_by(top: psutil.Process) -> list[Used]:
 
 
 def name_of(words: Sequence[str]) -> str:
-    """Name a process by its command line: receiver, worker, gearmand, supervisord, up, …"""
+    """Name a process by its command line, such as receiver, gearmand or supervisord."""
     for word in words[1:]:
         if word == "supervisor.supervisord":
             return "supervisord"

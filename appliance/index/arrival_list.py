@@ -88,7 +88,7 @@ def _counts(connection: sa.Connection, arrival_ids: Collection[int]) -> dict[int
         .where(r.arrival_id.in_(list(arrival_ids)))
         .group_by(r.arrival_id)
     )
-    return {arrival_id: count for arrival_id, count in connection.execute(query).tuples()}
+    return dict(connection.execute(query).tuples().all())
 
 
 def _senders(connection: sa.Connection, arrival_ids: Collection[int]) -> dict[int, set[str]]:

@@ -19,6 +19,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from appliance.errors import IndexUnavailable
 from appliance.settings import Settings
 
+# For signatures of those who pass one on: only the index speaks SQL.
+Connection = sa.Connection
+
 _PRAGMAS = (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1))
 
 

@@ -21,7 +21,7 @@ def ended_since(connection: sa.Connection, since: datetime) -> dict[str, int]:
         .group_by(t.jobs.c.state)
     )
     counts = {str(state): 0 for state in JobState}
-    counts.update({state: count for state, count in connection.execute(query).tuples()})
+    counts.update(dict(connection.execute(query).tuples().all()))
     return counts
 
 
@@ -72,5 +72,5 @@ def count_deliveries(connection: sa.Connection) -> dict[str, int]:
     """Count deliveries by state; every state is there."""
     query = sa.select(t.deliveries.c.state, sa.func.count()).group_by(t.deliveries.c.state)
     counts = {str(state): 0 for state in DeliveryState}
-    counts.update({state: count for state, count in connection.execute(query).tuples()})
+    counts.update(dict(connection.execute(query).tuples().all()))
     return counts

@@ -1,0 +1,83 @@
+"""Look at Docker for the doctor: does it answer, how well it isolates, which images are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from appliance.errors import StreamError, StreamUnavailable
+from appliance.health.finding import Finding, ok, warn, wrong
+from appliance.settings import Settings
+from appliance.streams.catalog import Stream, read_streams
+from appliance.worker.container import Docker, Engine
+
+_ABOUT = "docker"
+
+
+def check_docker(settings: Settings) -> Iterator[Finding]:
+    """Ask the engine, and look for the image of every good stream."""
+    serving = read_streams(settings.streams_folder).serving()
+    if settings.worker.docker == "never":
+        yield ok(_ABOUT, "Docker is switched off (worker.docker is never).")
+        yield from (one for stream in serving if (one := _without_docker(stream, settings)))
+        return
+    docker = Docker(settings.worker.docker_url)
+    try:
+        engine = docker.engine()
+    except (StreamError, StreamUnavailable) as error:
+        yield from _no_answer(error, serving, settings)
+        return
+    yield from _isolation(engine)
+    for stream in serving:
+        if image := stream.good_info.image:
+            yield _image(docker, stream, image)
+
+
+def _no_answer(error: StreamError, serving: list[Stream], settings: Settings) -> Iterator[Finding]:
+    where = settings.worker.docker_url or "DOCKER_HOST or /var/run/docker.sock"
+    needs = [one for stream in serving if (one := _without_docker(stream, settings))]
+    remedy = (
+        "systemctl start docker; this user must be in the group docker: usermod -aG docker USER"
+    )
+    make = wrong if needs else warn
+    yield make(_ABOUT, f"{error} ({where}).", remedy)
+    yield from needs
+
+
+def _without_docker(stream: Stream, settings: Settings) -> Finding | None:
+    """Say that a stream waits when there is no Docker; None when it can run without."""
+    info = stream.good_info
+    if info.trusted and (info.command or stream.contract == "magickbox-host"):
+        return None
+    sentence = "It cannot run without Docker, so its jobs wait."
+    remedy = 'start Docker; or, when you trust its code with every study: "trusted": true'
+    return warn(f"stream {stream.ae_title}", sentence, f"{remedy} in {stream.folder}/info.json")
+
+
+def _isolation(engine: Engine) -> Iterator[Finding]:
+    told = f"Docker {engine.version} answers"
+    if engine.is_rootless:
+        yield ok(_ABOUT, f"{told}; it is rootless.")
+    elif engine.is_remapped:
+        yield ok(_ABOUT, f"{told}; it uses user namespaces.")
+    else:
+        sentence = (
+            f"{told}; neither rootless nor with user namespaces: root in a container is root."
+        )
+        remedy = 'put {"userns-remap": "default"} into /etc/docker/daemon.json, restart docker'
+        yield warn(_ABOUT, sentence, remedy)
+
+
+def _image(docker: Docker, stream: Stream, image: str) -> Finding:
+    about = f"image of {stream.ae_title}"
+    try:
+        found = docker.image(image)
+    except (StreamError, StreamUnavailable) as error:
+        return wrong(about, f"{image} cannot be looked up: {error}.", "docker images")
+    if found is not None:
+        return ok(about, f"{image} is here ({found.id[:19]}).")
+    verb = "build" if (stream.folder / "Dockerfile").is_file() else "pull"
+    sentence = f"{image} is not on this machine."
+    if stream.good_info.trusted:
+        sentence += " The stream runs as a plain process until it is."
+    make = warn if stream.good_info.trusted else wrong
+    return make(about, sentence, f"brookbox streams {verb} {stream.ae_title}")

@@ -1,0 +1,80 @@
+"""`brookbox status`: what runs, what waits, what hinders it, and what it takes."""
+
+from __future__ import annotations
+
+import click
+
+from appliance.cli import show
+from appliance.cli.asked import Asked, pass_asked
+from appliance.disk.layout import Layout
+from appliance.errors import NodeError
+from appliance.health import node_lock
+from appliance.health.overview import Overview, StreamState, overview
+from appliance.health.resources import Used, used_by
+from appliance.settings import Settings
+
+
+@click.command()
+@click.option("--resources", is_flag=True, help="Also memory and CPU of each process.")
+@pass_asked
+def status(asked: Asked, resources: bool) -> int:
+    """What runs, what waits, and what hinders it."""
+    settings = asked.settings()
+    if resources:
+        return _resources(asked, settings)
+    db = asked.open_index()
+    view = overview(settings, db)
+    db.close()
+    if asked.as_json:
+        show.as_json(view)
+    else:
+        _show(settings, view)
+    return 0 if view.is_running and not view.missing else 1
+
+
+def _show(settings: Settings, view: Overview) -> None:
+    runs = f"runs (pid {view.pid})" if view.is_running else "does not run: brookbox up"
+    click.echo(f"The node in {settings.data_root} {runs}.\n")
+    rows = [(a.name, a.process, f"{a.silent_seconds:.0f} s ago", a.says) for a in view.processes]
+    rows += [(name, "", "never", "") for name in view.missing]
+    show.table(("process", "which", "last beat", "says"), rows, "No process is known.")
+    click.echo()
+    columns = ("stream", "folder", "state", "waiting", "running", "rings", "why", "try")
+    show.table(columns, [_row(one) for one in view.streams], "There is no stream.")
+    click.echo()
+    show.facts(
+        [
+            ("jobs", _counts(view.jobs)),
+            ("deliveries", _counts(view.deliveries)),
+            ("disk", f"{show.size(view.free_bytes)} of {show.size(view.size_bytes)} free"),
+            ("gearmand", view.gearmand or "answers"),
+        ]
+    )
+
+
+def _row(one: StreamState) -> tuple[object, ...]:
+    state = f"can run ({one.executor})" if one.can_run else "waits"
+    rings = "?" if one.rings is None else one.rings
+    remedy = "" if one.can_run else one.remedy
+    return one.ae_title, one.folder, state, one.waiting, one.running, rings, one.why, remedy
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _resources(asked: Asked, settings: Settings) -> int:
+    holder = node_lock.holder(Layout(settings.data_root).run)
+    if holder is None:
+        raise NodeError(f"no node runs in {settings.data_root}", remedy="brookbox up")
+    used = sorted(used_by(holder), key=lambda one: (one.name, one.pid))
+    total = Used(0, "all", sum(u.pss_bytes for u in used), sum(u.cpu_percent for u in used))
+    if asked.as_json:
+        show.as_json({"processes": used, "total": total})
+        return 0
+    rows = [
+        (one.name, one.pid or "", f"{one.pss_bytes / 1e6:.0f} MB", f"{one.cpu_percent:.0f} %")
+        for one in (*used, total)
+    ]
+    show.table(("process", "pid", "memory (PSS)", "CPU"), rows, "No process runs.")
+    return 0

@@ -1,0 +1,137 @@
+"""The node at one glance: who is alive, what waits, what hinders it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from appliance.disk.layout import Layout
+from appliance.errors import QueueUnavailable
+from appliance.health import node_lock
+from appliance.health.node_checks import PROCESSES, best_lanes
+from appliance.index import beats, figures, job_list, lanes
+from appliance.index.database import Database
+from appliance.queue.depth import look
+from appliance.settings import Settings
+from appliance.streams.catalog import Stream, read_streams
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """One process, and how long ago it said that it is alive."""
+
+    name: str
+    process: str
+    silent_seconds: float
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One stream: whether it can run, why not, and what waits for it.
+
+    `rings` is gearmand's count, None when it does not answer.
+    """
+
+    ae_title: str
+    folder: str
+    can_run: bool
+    why: str
+    remedy: str
+    executor: str
+    waiting: int
+    running: int
+    rings: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything that `brookbox status` shows."""
+
+    is_running: bool
+    pid: int | None
+    processes: tuple[Alive, ...]
+    missing: tuple[str, ...]
+    streams: tuple[StreamState, ...]
+    jobs: dict[str, int]
+    deliveries: dict[str, int]
+    free_bytes: int
+    size_bytes: int
+    gearmand: str
+
+
+def overview(settings: Settings, db: Database) -> Overview:
+    """Look at everything once."""
+    now = datetime.now(UTC)
+    holder = node_lock.holder(Layout(settings.data_root).run)
+    with db.read() as connection:
+        seen = beats.all_beats(connection)
+        jobs = job_list.count_by_state(connection)
+        deliveries = figures.count_deliveries(connection)
+    alive = [Alive(b.name, b.process, max((now - b.at).total_seconds(), 0), b.says) for b in seen]
+    volume = os.statvfs(settings.data_root)
+    rings, why = _rings(settings)
+    return Overview(
+        is_running=holder is not None,
+        pid=holder.pid if holder else None,
+        processes=tuple(alive),
+        missing=tuple(name for name in PROCESSES if name not in {b.name for b in seen}),
+        streams=tuple(_streams(settings, db, rings)),
+        jobs=jobs,
+        deliveries=deliveries,
+        free_bytes=volume.f_bavail * volume.f_frsize,
+        size_bytes=volume.f_blocks * volume.f_frsize,
+        gearmand=why,
+    )
+
+
+def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> list[StreamState]:
+    with db.read() as connection:
+        waiting = job_list.waiting_by_stream(connection)
+        off = lanes.switched_off(connection)
+        running = [job.ae_title for job in job_list.running_jobs(connection)]
+    best = best_lanes(db)
+    found = []
+    for stream in read_streams(settings.streams_folder).all:
+        lane = best.get(stream.ae_title)
+        why, remedy = _why_not(stream, stream.ae_title in off)
+        if not why:
+            why = lane.why_not if lane else "No worker serves it."
+            remedy = lane.remedy if lane else "brookbox up, or brookbox worker"
+        found.append(
+            StreamState(
+                ae_title=stream.ae_title,
+                folder=stream.folder.name,
+                can_run=lane is not None and lane.is_open and not _why_not(stream, False)[0],
+                why=why,
+                remedy=remedy,
+                executor=lane.executor if lane else "",
+                waiting=waiting.get(stream.ae_title, 0),
+                running=running.count(stream.ae_title),
+                rings=None if rings is None else rings.get(stream.ae_title, 0),
+            )
+        )
+    return found
+
+
+def _why_not(stream: Stream, is_off: bool) -> tuple[str, str]:
+    if not stream.is_good:
+        stops = "; ".join(str(problem) for problem in stream.problems if problem.stops)
+        return stops, f"brookbox streams check {stream.folder}"
+    if not stream.is_enabled:
+        return "It is off: enabled is 0 in info.json.", "set enabled to 1 in its info.json"
+    if is_off:
+        return "A person switched it off.", "switch it on in the web"
+    return "", ""
+
+
+def _rings(settings: Settings) -> tuple[dict[str, int] | None, str]:
+    rings: dict[str, int] = {}
+    try:
+        for server in look(settings.queue.servers, 2.0):
+            for depth in server.depths:
+                rings[depth.ae_title] = rings.get(depth.ae_title, 0) + depth.queued
+    except QueueUnavailable as error:
+        return None, str(error)
+    return rings, ""

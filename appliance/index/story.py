@@ -1,0 +1,102 @@
+"""What the index knows of one study or one AE title, for `brookbox why`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from appliance.index import schema as t
+from appliance.index.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """How instances of a study came: for whom, from whom, how many, until when."""
+
+    called_ae_title: str
+    calling_ae_title: str
+    address: str
+    instances: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One arrival of a study; `note` is a sentence when no job was made of it."""
+
+    id: int
+    called_ae_title: str
+    state: str
+    last_instance_at: datetime
+    closed_at: datetime | None
+    reason: str
+    incomplete: bool
+    note: str
+    job_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Associated:
+    """One association; `ending` is None while it is open."""
+
+    called_ae_title: str
+    calling_ae_title: str
+    address: str
+    opened_at: datetime
+    ending: str | None
+    instances: int
+    failures: int
+
+
+def receptions_of(connection: sa.Connection, study_uid: str) -> list[Came]:
+    """Group what came of a study by receiver and sender, the last one standing last."""
+    r = t.receptions.c
+    last = sa.func.max(r.received_at)
+    query = (
+        sa.select(
+            r.called_ae_title,
+            r.calling_ae_title,
+            r.address,
+            sa.func.count(r.sop_instance_uid.distinct()),
+            last,
+        )
+        .where(r.study_uid == study_uid)
+        .group_by(r.called_ae_title, r.calling_ae_title, r.address)
+        .order_by(last)
+    )
+    return [Came(*row) for row in connection.execute(query).tuples()]
+
+
+def arrivals_of(connection: sa.Connection, study_uid: str) -> list[Arrived]:
+    """List the arrivals of a study, oldest first."""
+    a = t.arrivals.c
+    query = (
+        sa.select(*(a[name] for name in Arrived.__slots__))
+        .where(a.study_uid == study_uid)
+        .order_by(a.id)
+    )
+    return [Arrived(*row) for row in connection.execute(query).tuples()]
+
+
+def associations_of(connection: sa.Connection, ae_title: str, limit: int) -> list[Associated]:
+    """List the last associations that call an AE title, or that it called; newest first."""
+    a = t.associations.c
+    query = (
+        sa.select(*(a[name] for name in Associated.__slots__))
+        .where(sa.or_(a.called_ae_title == ae_title, a.calling_ae_title == ae_title))
+        .order_by(a.opened_at.desc())
+        .limit(limit)
+    )
+    return [Associated(*row) for row in connection.execute(query).tuples()]
+
+
+def events_about(connection: sa.Connection, ae_title: str, limit: int) -> list[Event]:
+    """List the last events that an AE title did, or that name it; newest first."""
+    e = t.events.c
+    # Facts are JSON: a value stands there between quotes.
+    named = e.facts.contains(f'"{ae_title}"', autoescape=True)
+    query = sa.select(t.events).where(sa.or_(e.who == ae_title, named))
+    rows = connection.execute(query.order_by(e.id.desc()).limit(limit)).mappings()
+    return [Event(**row) for row in rows]
