@@ -34,7 +34,7 @@ def results_zip(job_id: int) -> Response:
     """Send results and other files as one zip; nothing is compressed a second time."""
     here = node()
     job, results = _ended_job(here, job_id)
-    files = other_files(here, job_id)
+    files = other_files(here, job_id, has_results=bool(results))
     if not results and not files:
         raise NotFound(f"job {job_id} has nothing to download", remedy="look at its log")
     members = _members(here, job, results, files)
@@ -67,7 +67,8 @@ def result(job_id: int, uid: str) -> Response:
 def output_file(job_id: int, key: str) -> Response:
     """Send one file of OUTPUT; always to be saved, never to be shown."""
     here = node()
-    found = next((file for file in other_files(here, job_id) if file.key == key), None)
+    files = other_files(here, job_id, has_results=False)
+    found = next((file for file in files if file.key == key), None)
     if found is None:
         abort(404)
     name = found.shown_name.rsplit("/", 1)[-1]

@@ -137,7 +137,7 @@ def read_job(job_id: int) -> JobPage:
         arrival=arrival,
         bars=timeline(found, steps, sent, arrival.reason if arrival else "", now),
         results=results,
-        files=other_files(here, job_id),
+        files=other_files(here, job_id, has_results=bool(results)),
         inputs=inputs,
         series=series,
         deliveries=sent,
@@ -155,10 +155,16 @@ def read_job(job_id: int) -> JobPage:
     )
 
 
-def other_files(here: Node, job_id: int) -> list[OutputFile]:
-    """List what is in OUTPUT beside the instances that became results."""
-    files = job_files.list_files(here.layout.job(job_id).output)
-    return [file for file in files if file.name not in _NOT_RESULTS]
+def other_files(here: Node, job_id: int, *, has_results: bool) -> list[OutputFile]:
+    """List what is in OUTPUT beside the instances that became results.
+
+    Where there are results, the DICOM files in OUTPUT are what they were made of.
+    """
+    output = here.layout.job(job_id).output
+    files = [file for file in job_files.list_files(output) if file.name not in _NOT_RESULTS]
+    if not has_results:
+        return files
+    return [file for file in files if not job_files.is_dicom(output, file)]
 
 
 def _headline(found: Job, here: Node) -> str:

@@ -9,6 +9,7 @@ which may hold a patient's, stands in an address.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import stat
@@ -64,6 +65,11 @@ def open_file(output: Path, file: OutputFile) -> BinaryIO:
     return found
 
 
+def is_dicom(output: Path, file: OutputFile) -> bool:
+    """Say whether a file is a DICOM file by its prefix (PS3.10 7.1)."""
+    return _has_prefix(output, file)
+
+
 def read_text(path: Path, limit: int = 200_000) -> str:
     """Read a small text file of a job folder, no link; "" when there is none."""
     try:
@@ -74,6 +80,16 @@ def read_text(path: Path, limit: int = 200_000) -> str:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return ""
         return file.read(limit).decode("utf-8", "replace")
+
+
+@functools.lru_cache(maxsize=50_000)
+def _has_prefix(output: Path, file: OutputFile) -> bool:
+    # The file's size and time are part of the key, so a changed file is read again.
+    try:
+        with open_file(output, file) as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except (NotFound, OSError):
+        return False
 
 
 @contextlib.contextmanager

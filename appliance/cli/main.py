@@ -122,6 +122,9 @@ def _process(name: str) -> click.Command:
     @click.pass_obj
     def run(asked: Asked) -> int:
         settings = asked.settings()
+        # pydicom imports numpy wherever it is installed: 11 MB in each process, for pixels
+        # that none of them decodes.
+        sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]
         code: int = importlib.import_module(module).run(settings)
         return code
 

@@ -33,6 +33,7 @@ def up(asked: Asked) -> int:
     settings = asked.settings()
     layout = Layout(settings.data_root)
     _make_folders(layout)
+    _say(f"Starting the node in {layout.root}.")
     with node_lock.held(layout.run):
         node_lock.wait_for_leftovers(layout.root, _LEFTOVER_SECONDS)
         if not in_child(lambda: prepare(settings, _say), _complain):

@@ -65,7 +65,7 @@ def received(
         query = query.where(i.study_uid.in_(old)).having(since < sa.literal(before, t.Utc))
     return [
         Holding("received", study_uid, None, int(size), files, _time(at))
-        for study_uid, size, files, at in connection.execute(query).tuples()
+        for study_uid, size, files, at in connection.execute(query)
     ]
 
 
@@ -93,7 +93,7 @@ def results(
         query = query.having(since < sa.literal(before, t.Utc))
     return [
         Holding("results", study_uid, job_id, int(size), files, _time(at))
-        for job_id, study_uid, size, files, at in connection.execute(query).tuples()
+        for job_id, study_uid, size, files, at in connection.execute(query)
     ]
 
 
@@ -186,7 +186,7 @@ def move_leases(db: Database, by: timedelta) -> int:
         for table in (t.jobs, t.deliveries):
             c = table.c
             leased = sa.select(c.id, c.lease_until).where(c.lease_until.is_not(None))
-            for row_id, until in connection.execute(leased).tuples().all():
+            for row_id, until in connection.execute(leased).all():
                 update = sa.update(table).where(c.id == row_id, c.lease_until == until)
                 moved += connection.execute(update.values(lease_until=until + by)).rowcount
     return moved

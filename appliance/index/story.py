@@ -66,7 +66,7 @@ def receptions_of(connection: sa.Connection, study_uid: str) -> list[Came]:
         .group_by(r.called_ae_title, r.calling_ae_title, r.address)
         .order_by(last)
     )
-    return [Came(*row) for row in connection.execute(query).tuples()]
+    return [Came(*row) for row in connection.execute(query)]
 
 
 def arrivals_of(connection: sa.Connection, study_uid: str) -> list[Arrived]:
@@ -77,7 +77,7 @@ def arrivals_of(connection: sa.Connection, study_uid: str) -> list[Arrived]:
         .where(a.study_uid == study_uid)
         .order_by(a.id)
     )
-    return [Arrived(*row) for row in connection.execute(query).tuples()]
+    return [Arrived(*row) for row in connection.execute(query)]
 
 
 def associations_of(connection: sa.Connection, ae_title: str, limit: int) -> list[Associated]:
@@ -89,7 +89,7 @@ def associations_of(connection: sa.Connection, ae_title: str, limit: int) -> lis
         .order_by(a.opened_at.desc())
         .limit(limit)
     )
-    return [Associated(*row) for row in connection.execute(query).tuples()]
+    return [Associated(*row) for row in connection.execute(query)]
 
 
 def events_about(connection: sa.Connection, ae_title: str, limit: int) -> list[Event]:

@@ -49,7 +49,8 @@ def decide(
     """
     waiting = _in_state(attempt, "waiting")
     failed = _in_state(attempt, "failed")
-    resend = f"mend that, then: brookbox deliveries resend {delivery.id}"
+    command = f"brookbox deliveries resend {delivery.id}"
+    resend = f"mend that, then: {command}"
     if not waiting and not failed:
         return End(DELIVERED, _sent_sentence(attempt))
     if not waiting:
@@ -61,7 +62,7 @@ def decide(
     age = now - delivery.created_at
     give_up_after = timedelta(days=router.give_up_days)
     if attempt.problem and attempt.problem.is_permanent:
-        return End(GIVE_UP, _given_up(why, attempt, len(waiting)), f"{remedy}; then: {resend[16:]}")
+        return End(GIVE_UP, _given_up(why, attempt, len(waiting)), f"{remedy}; then: {command}")
     if age >= give_up_after:
         tries = f"It was tried {delivery.attempt} times in {router.give_up_days:g} days."
         return End(GIVE_UP, f"{_given_up(why, attempt, len(waiting))} {tries}", resend)

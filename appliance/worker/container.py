@@ -63,7 +63,7 @@ class Docker:
 
     def __init__(self, url: str = "") -> None:
         self._url = url
-        self._client: docker.APIClient | None = None
+        self._client: Any = None
 
     def answers(self) -> bool:
         """Say whether the engine answers."""
@@ -120,6 +120,7 @@ class Docker:
     def state(self, container: str, with_size: bool = False) -> State:
         """Look at a container; its size takes the engine a while."""
         with _translated():
+            # inspect_container has no parameter for the size.
             url = self._api._url("/containers/{0}/json", container)
             answer = self._api._get(url, params={"size": int(with_size)})
             found = self._api._result(answer, True)
@@ -201,7 +202,7 @@ class Docker:
             self._api.import_image_from_stream(file, repository=repository, tag=tag)
 
     @property
-    def _api(self) -> docker.APIClient:
+    def _api(self) -> Any:
         if self._client is None:
             if self._url:
                 self._client = docker.APIClient(
@@ -220,8 +221,9 @@ class Output:
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         with contextlib.suppress(OSError, ValueError):
+            chunk: Any
             for number, chunk in frames_iter_no_tty(self._stream):
-                yield ("stderr" if number == STDERR else "stdout"), chunk
+                yield "stderr" if number == STDERR else "stdout", chunk
 
     def close(self) -> None:
         """Let go; an iteration in another thread ends."""
@@ -245,9 +247,18 @@ def _translated() -> Iterator[None]:
     except APIError as error:
         raise StreamError(_said(error), remedy="see journalctl -u docker") from error
     except (DockerException, *_NOT_ANSWERING) as error:
-        raise StreamUnavailable(
-            "Docker does not answer", remedy="systemctl start docker; brookbox doctor says more"
-        ) from error
+        raise _no_answer(error) from error
+
+
+def _no_answer(error: Exception) -> StreamUnavailable:
+    if "Permission denied" in str(error) or "PermissionError" in str(error):
+        return StreamUnavailable(
+            "Docker does not let this user in",
+            remedy="sudo usermod -aG docker $USER, then log in again and start the node again",
+        )
+    return StreamUnavailable(
+        "Docker does not answer", remedy="systemctl start docker; brookbox doctor says more"
+    )
 
 
 def _said(error: APIError) -> str:

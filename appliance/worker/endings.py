@@ -24,6 +24,12 @@ class Facts:
     out_of_memory: bool = False
     pids_refused: bool = False
     log_tail: str = ""
+    job_id: int = 0
+
+    @property
+    def again(self) -> str:
+        """What to do when a key is to be changed."""
+        return f"change info.json, then: brookbox jobs retry {self.job_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,6 @@ class Ending:
     remedy: str = ""
 
 
-_AGAIN = "change info.json, then: brookbox jobs retry"
 _LOOK = "read its log; it says what it did last"
 
 # What programs print when they meet a limit that the kernel does not report to us.
@@ -56,13 +61,13 @@ _READ_ONLY = re.compile(r"Read-only file system|EROFS", re.I)
 def ending(facts: Facts, limits: Limits) -> Ending:
     """Say how a run ended; a run that was stopped ended by that, whatever its exit code."""
     if facts.stopped_for is not None:
-        return _stopped(facts.stopped_for, facts.said, limits)
+        return _stopped(facts, facts.stopped_for, limits)
     if facts.exit_code == 0:
         return Ending("exited")
     if facts.out_of_memory:
-        return _out_of_memory(limits)
+        return _out_of_memory(facts, limits)
     if facts.pids_refused:
-        return _too_many_pids(limits)
+        return _too_many_pids(facts, limits)
     return _by_exit_code(facts, limits)
 
 
@@ -76,32 +81,32 @@ def unavailable(sentence: str, remedy: str) -> Ending:
     return Ending("unavailable", sentence, remedy)
 
 
-def _stopped(how: How, said: str, limits: Limits) -> Ending:
+def _stopped(facts: Facts, how: How, limits: Limits) -> Ending:
     if how == "timeout":
         minutes = f"{limits.timeout_minutes:g} min"
         return Ending(
-            how, f"It timed out after {minutes}: raise timeout_minutes in info.json.", _AGAIN
+            how, f"It timed out after {minutes}: raise timeout_minutes in info.json.", facts.again
         )
     if how == "memory":
-        return _out_of_memory(limits)
+        return _out_of_memory(facts, limits)
     if how == "cancelled":
-        return Ending(how, "It was cancelled.", "brookbox jobs retry")
+        return Ending(how, "It was cancelled.", f"brookbox jobs retry {facts.job_id}")
     if how == "stopped":
         return Ending(how, "The worker was stopped.", "nothing: it runs again by itself")
-    return Ending(how, f"{said}.", _AGAIN)
+    return Ending(how, f"{facts.said}.", facts.again)
 
 
-def _out_of_memory(limits: Limits) -> Ending:
+def _out_of_memory(facts: Facts, limits: Limits) -> Ending:
     sentence = (
         f"It ran out of memory at {limits.memory_gb:g} GB: raise memory_gb in info.json. "
         "Files in /tmp, HOME and /dev/shm count too."
     )
-    return Ending("memory", sentence, _AGAIN)
+    return Ending("memory", sentence, facts.again)
 
 
-def _too_many_pids(limits: Limits) -> Ending:
+def _too_many_pids(facts: Facts, limits: Limits) -> Ending:
     sentence = f"It needed more than {limits.pids} processes and threads: raise pids in info.json."
-    return Ending("pids", sentence, _AGAIN)
+    return Ending("pids", sentence, facts.again)
 
 
 def _by_exit_code(facts: Facts, limits: Limits) -> Ending:
@@ -110,27 +115,28 @@ def _by_exit_code(facts: Facts, limits: Limits) -> Ending:
     number = (code or 0) - 128 if (code or 0) > 128 else -(code or 0)
     if number == signal.SIGXFSZ or _SIZE.search(tail):
         sentence = f"One file grew over {limits.output_gb:g} GB: raise output_gb in info.json."
-        return Ending("output", sentence, _AGAIN)
+        return Ending("output", sentence, facts.again)
     if number == signal.SIGBUS or (_SHM.search(tail) and _SPACE.search(tail)):
-        return _no_room(code, f"/dev/shm ({limits.shm_mb} MB) was full: raise shm_mb")
+        return _no_room(facts, f"/dev/shm ({limits.shm_mb} MB) was full: raise shm_mb")
     if _SPACE.search(tail):
         room = f"/tmp or HOME ({limits.tmp_mb} MB each) or /dev/shm ({limits.shm_mb} MB) was full"
-        return _no_room(code, f"{room}: raise tmp_mb or shm_mb")
+        return _no_room(facts, f"{room}: raise tmp_mb or shm_mb")
     if _PIDS.search(tail):
-        return _too_many_pids(limits)
+        return _too_many_pids(facts, limits)
     if _MEMORY.search(tail):
-        return _out_of_memory(limits)
+        return _out_of_memory(facts, limits)
     if _NETWORK.search(tail):
         sentence = f"{_ended_with(code)} It has no network: set network to true in info.json."
-        return Ending("exited", sentence, _AGAIN)
+        return Ending("exited", sentence, facts.again)
     if _READ_ONLY.search(tail):
         sentence = f"{_ended_with(code)} Only /output, /tmp and HOME can be written to."
         return Ending("exited", sentence, _LOOK)
     return Ending("exited", _ended_with(code), _LOOK)
 
 
-def _no_room(code: int | None, said: str) -> Ending:
-    return Ending("exited", f"{_ended_with(code)} Most likely {said} in info.json.", _AGAIN)
+def _no_room(facts: Facts, said: str) -> Ending:
+    sentence = f"{_ended_with(facts.exit_code)} Most likely {said} in info.json."
+    return Ending("exited", sentence, facts.again)
 
 
 def _ended_with(code: int | None) -> str:

@@ -1,0 +1,109 @@
+"""Which lanes this worker has open: they follow the streams folder, the settings and the switches.
+
+A stream that is good, switched on, and that something on this machine can run now
+has as many lanes as its info.json says.  Of every other one it is told why not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from appliance.index.lanes import Lane as LaneRow
+from appliance.streams.catalog import Stream
+from appliance.worker.executor import Waits, executor_for
+from appliance.worker.lanes import Lane
+from appliance.worker.site import Site
+
+
+class Seats:
+    """The lanes of one worker.  Used by its main thread only."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._lanes: list[Lane] = []
+        self._executors: dict[str, str] = {}
+        self._waits: dict[str, Waits] = {}
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes whose threads live, also those that end after their job."""
+        self._lanes = [lane for lane in self._lanes if lane.is_alive()]
+        return self._lanes
+
+    def follow(self, switched_off: Collection[str]) -> None:
+        """Open and close lanes, so that they are what `site.streams` asks for."""
+        self._executors, self._waits = {}, {}
+        for stream in self._site.streams.all:
+            if stream.ae_title and stream.ae_title not in self._executors:
+                self._judge(stream, stream.ae_title in switched_off)
+        for ae_title in {*self._executors, *(lane.ae_title for lane in self.lanes)}:
+            self._set(ae_title)
+
+    def rows(self, now: datetime) -> list[LaneRow]:
+        """Say how each lane is, and for each stream without one why it has none."""
+        alive = self.lanes
+        rows = [self._row(one.ae_title, one.number, now, job_id=one.job_id) for one in alive]
+        served = {lane.ae_title for lane in alive if not lane.is_closing}
+        rows += [
+            self._row(ae_title, 0, now, waits=waits)
+            for ae_title, waits in self._waits.items()
+            if ae_title not in served
+        ]
+        return rows
+
+    def _judge(self, stream: Stream, is_switched_off: bool) -> None:
+        waits = _not_serving(stream, is_switched_off)
+        if waits is None:
+            found = executor_for(self._site.settings, stream, self._site.executors)
+            if isinstance(found, Waits):
+                waits = found
+            else:
+                self._executors[stream.ae_title] = found.name
+                self._waits.pop(stream.ae_title, None)
+                return
+        self._waits.setdefault(stream.ae_title, waits)
+
+    def _set(self, ae_title: str) -> None:
+        stream = self._site.streams.find(ae_title)
+        is_served = ae_title in self._executors and stream is not None
+        wanted = stream.good_info.lanes if is_served and stream is not None else 0
+        there = [one for one in self._lanes if one.ae_title == ae_title and not one.is_closing]
+        for lane in there[wanted:]:
+            lane.close()
+        for _ in range(wanted - len(there)):
+            lane = Lane(self._site, ae_title)
+            lane.start()
+            self._lanes.append(lane)
+
+    def _row(
+        self,
+        ae_title: str,
+        number: int,
+        now: datetime,
+        *,
+        waits: Waits | None = None,
+        job_id: int | None = None,
+    ) -> LaneRow:
+        return LaneRow(
+            id=f"{self._site.worker} {number} {ae_title}",
+            worker=self._site.worker,
+            ae_title=ae_title,
+            is_open=waits is None,
+            why_not=waits.sentence if waits else "",
+            remedy=waits.remedy if waits else "",
+            executor=self._executors.get(ae_title, ""),
+            job_id=job_id,
+            last_beat_at=now,
+        )
+
+
+def _not_serving(stream: Stream, is_switched_off: bool) -> Waits | None:
+    if not stream.is_good:
+        said = " ".join(str(problem) for problem in stream.problems if problem.stops)
+        return Waits(said, f"brookbox streams check {stream.folder}")
+    if not stream.is_enabled:
+        return Waits("It is switched off in its info.json.", 'set "enabled": 1 in its info.json')
+    if is_switched_off:
+        return Waits("It was switched off on its page.", "switch it on there again")
+    return None

@@ -1,0 +1,476 @@
+"""The router against real peers: what is sent, what is told, what is sent again."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import evt
+
+from appliance.index import deliveries, events, jobs
+from appliance.index.attempts import Finish
+from tests.kit import dicom
+from tests.kit.peers import Pacs
+from tests.kit.waiting import free_port, wait_for
+from tests.service.router_bench import Bench, scp, uids
+
+CT = (CTImageStorage, ExplicitVRLittleEndian)
+SC = (SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "node")
+    yield made
+    made.stop()
+    made.db.close()
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[Pacs]:
+    made = Pacs(tmp_path / "pacs", "PACS0")
+    yield made
+    made.stop()
+
+
+def sop_uids(study: list[pydicom.Dataset]) -> list[str]:
+    return sorted(str(ds.SOPInstanceUID) for ds in study)
+
+
+def test_results_arrive_byte_for_byte_without_a_trace_of_their_senders(
+    bench: Bench, pacs: Pacs
+) -> None:
+    pacs.start()
+    bench.route_to(pacs.port)
+    study = dicom.ct_study(5)
+    job_id = bench.ended_job(study)
+    bench.start()
+    [delivery] = bench.wait_for("delivered")
+    assert delivery.message == f"5 instances were sent to PACS0 at 127.0.0.1:{pacs.port}."
+    assert [one.state for one in bench.instances(delivery.id)] == ["sent"] * 5
+    assert uids(pacs.folder) == sop_uids(study)
+    kept = {one.name: one for one in bench.layout.studies.rglob("*.dcm")}
+    for file in pacs.files():
+        uid = pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID
+        sent = kept[f"{uid}.dcm"].read_bytes()
+        assert file.read_bytes().endswith(sent[sent.index(b"\x08\x00\x05\x00") :])
+    assert bench.job(job_id).routing_note == "To be delivered: 5 output to p0 (rule all)."
+    with bench.db.read() as connection:
+        assert events.latest(connection, 1)[0].kind == "delivery delivered"
+
+
+def test_a_pacs_that_is_down_gets_it_when_it_is_up(bench: Bench, pacs: Pacs) -> None:
+    bench.route_to(pacs.port)
+    study = dicom.ct_study(3)
+    bench.ended_job(study)
+    bench.start()
+    [delivery] = bench.wait_for("due", attempt=2)
+    assert delivery.message.startswith(
+        f"PACS0 at 127.0.0.1:{pacs.port} refused the connection: nothing listens on that port."
+    )
+    assert "start that node" in delivery.remedy
+    pacs.start()
+    bench.wait_for("delivered")
+    assert uids(pacs.folder) == sop_uids(study)
+
+
+def test_a_refused_association_is_told_in_the_words_of_the_standard(
+    bench: Bench, pacs: Pacs
+) -> None:
+    pacs.start("--refuse")
+    bench.route_to(pacs.port)
+    bench.ended_job(dicom.ct_study(1))
+    bench.start()
+    [delivery] = bench.wait_for("gave_up")
+    assert "refused the association: no reason given, for good (1,1,1)" in delivery.message
+    assert f"brookbox deliveries resend {delivery.id}" in delivery.remedy
+    assert [one.state for one in bench.instances(delivery.id)] == ["failed"]
+    assert '"level": "error"' in bench.log()
+
+
+@pytest.mark.parametrize("option", ["--abort-after", "--abort-during"])
+def test_an_abort_is_tried_again(bench: Bench, pacs: Pacs, option: str) -> None:
+    pacs.start(option)
+    bench.route_to(pacs.port)
+    study = [dicom.ct_slice(size=512, study_uid="1.2.3.4") for _ in range(2)]
+    bench.ended_job(study)
+    bench.start()
+    [delivery] = bench.wait_for("due", attempt=1)
+    assert "aborted the association" in delivery.message or "closed" in delivery.message
+    pacs.stop()
+    pacs.start()
+    bench.wait_for("delivered")
+    assert uids(pacs.folder) == sop_uids(study)
+
+
+def test_only_what_failed_for_a_while_is_sent_again(bench: Bench) -> None:
+    count = 0
+
+    def every_third(event: evt.Event) -> int:
+        nonlocal count
+        count += 1
+        return 0xA700 if count % 3 == 0 and count <= 9 else 0x0000
+
+    with scp(every_third, CT) as (port, asked):
+        bench.route_to(port)
+        bench.ended_job(dicom.ct_study(9))
+        bench.start()
+        [delivery] = bench.wait_for("delivered")
+        assert delivery.attempt == 2
+        assert sorted(asked[9:]) == sorted(asked[2:9:3])
+
+
+def test_what_failed_for_good_is_not_sent_again_until_a_person_says_so(bench: Bench) -> None:
+    answers = {0: 0xC000, 1: 0xA700, 2: 0xB000}
+    order: list[str] = []
+
+    def answer(event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        if uid in order:
+            return 0
+        order.append(uid)
+        return answers.get(order.index(uid), 0)
+
+    with scp(answer, CT) as (port, asked):
+        bench.route_to(port)
+        bench.ended_job(dicom.ct_study(4))
+        bench.start()
+        [delivery] = bench.wait_for("gave_up")
+        assert len(asked) == 5
+        states = {one.sop_instance_uid: one for one in bench.instances(delivery.id)}
+        assert states[order[0]].state == "failed"
+        assert states[order[0]].status == 0xC000
+        assert "cannot understand" in states[order[0]].message
+        assert states[order[1]].state == "sent"
+        assert states[order[2]].state == "warning"
+        assert "1 of 4 instances was refused for good" in delivery.message.replace("were", "was")
+        deliveries.resend(bench.db, delivery.id, delivery.created_at)
+        bench.ring()
+        [delivery] = bench.wait_for("delivered")
+        assert asked[5:] == [order[0]]
+        assert "1 with a warning: 0xB000" in delivery.message
+
+
+def test_a_refused_context_fails_its_instances_by_name_and_the_rest_arrive(bench: Bench) -> None:
+    with scp(lambda event: 0, CT) as (port, asked):
+        bench.route_to(port)
+        slices = dicom.ct_study(2)
+        bench.ended_job([*slices, dicom.secondary_capture(slices[0])])
+        bench.start()
+        [delivery] = bench.wait_for("gave_up")
+        assert sorted(asked) == sop_uids(slices)
+        assert "PACS0 does not accept Secondary Capture Image Storage as Explicit VR" in (
+            delivery.message
+        )
+
+
+def test_each_instance_goes_in_its_own_transfer_syntax(bench: Bench) -> None:
+    syntaxes: list[str] = []
+
+    def note(event: evt.Event) -> int:
+        syntaxes.append(str(event.context.transfer_syntax))
+        return 0
+
+    implicit = (CTImageStorage, ImplicitVRLittleEndian)
+    with scp(note, CT, implicit, SC) as (port, _):
+        bench.route_to(port)
+        slices = dicom.ct_study(2)
+        bench.ended_job(slices[:1])
+        bench.ended_job([*dicom.ct_study(1)], syntax=ImplicitVRLittleEndian)
+        bench.start()
+        bench.wait_for("delivered", 2)
+    assert sorted(syntaxes) == [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
+
+
+def test_a_destination_that_stops_reading_delays_no_other(bench: Bench, pacs: Pacs) -> None:
+    pacs.start()
+    with closing(socket.create_server(("127.0.0.1", 0))) as dead:  # accepts, and says nothing
+        bench.route_to(dead.getsockname()[1], pacs.port, association_timeout_seconds=2)
+        pacs_study = dicom.ct_study(2)
+        bench.start()
+        began = time.monotonic()
+        bench.ended_job(pacs_study)
+        [delivered] = bench.wait_for("delivered")
+        assert delivered.destination == "p1"
+        assert time.monotonic() - began < 2
+        [waiting] = bench.wait_for("due", attempt=1)
+        assert "did not answer within 2 s" in waiting.message
+
+
+def test_a_peer_that_takes_no_more_data_is_left_in_time(bench: Bench) -> None:
+    with closing(_deaf_after_accept()) as deaf:
+        bench.route_to(deaf.port, answer_timeout_seconds=1)
+        bench.ended_job([dicom.ct_slice(size=2048)])
+        bench.start()
+        [delivery] = bench.wait_for("due", attempt=1)
+        assert "did not take what was sent within 1 s" in delivery.message
+
+
+def test_a_slow_pacs_holds_only_its_own_places(bench: Bench, pacs: Pacs) -> None:
+    free = threading.Event()
+
+    def slowly(event: evt.Event) -> int:
+        free.wait(20)
+        return 0
+
+    pacs.start()
+    with scp(slowly, CT) as (port, asked):
+        known = {
+            "slow": {"ae_title": "SLOW", "host": "127.0.0.1", "port": port, "associations": 2},
+            "quick": {"ae_title": "PACS0", "host": "127.0.0.1", "port": pacs.port},
+        }
+        rules = [{"name": "all", "to": ["slow", "quick"]}]
+        bench.route({"destinations": known, "rules": rules})
+        bench.start()
+        for _ in range(4):
+            bench.ended_job(dicom.ct_study(1))
+        quick = bench.wait_for("delivered", 4)
+        assert {one.destination for one in quick} == {"quick"}
+        assert len(asked) == 2
+        assert [one.destination for one in bench.deliveries("sending")] == ["slow"] * 2
+        free.set()
+        bench.wait_for("delivered", 8)
+
+
+def test_a_router_killed_in_the_middle_of_a_c_store_goes_on_where_it_was(bench: Bench) -> None:
+    gate = threading.Event()
+
+    def third_waits(event: evt.Event) -> int:
+        if len(set(asked)) == 3 and not gate.is_set():
+            gate.wait(20)
+        time.sleep(0.45)
+        return 0
+
+    study = dicom.ct_study(6)
+    with scp(third_waits, CT) as (port, asked):
+        bench.route_to(port)
+        bench.ended_job(study)
+        bench.start()
+        wait_for(lambda: len(asked) == 3, "the third C-STORE has come")
+        [sending] = bench.deliveries("sending")
+        bench.kill()
+        assert bench.deliveries("sending")[0].id == sending.id
+        gate.set()
+        bench.start()
+        [delivery] = bench.wait_for("delivered")
+        assert delivery.attempt == 2
+        assert set(asked) == set(sop_uids(study))
+        assert len(asked) <= 6 + 3
+        assert [one.state for one in bench.instances(delivery.id)] == ["sent"] * 6
+
+
+def test_a_stop_lets_the_instance_end_and_the_rest_go_on_at_the_next_start(bench: Bench) -> None:
+    def slowly(event: evt.Event) -> int:
+        time.sleep(0.5)
+        return 0
+
+    with scp(slowly, CT) as (port, asked):
+        bench.route_to(port)
+        bench.ended_job(dicom.ct_study(5))
+        bench.start()
+        wait_for(lambda: len(asked) == 2, "the second C-STORE has come")
+        assert bench.stop() < 5
+        [delivery] = bench.deliveries("due")
+        assert "it goes on at its next start" in delivery.message
+        bench.start()
+        bench.wait_for("delivered")
+        assert len(asked) == len(set(asked)) == 5
+
+
+def test_instances_that_are_gone_are_told_and_the_rest_arrive(bench: Bench, pacs: Pacs) -> None:
+    pacs.start()
+    bench.route_to(pacs.port)
+    study = dicom.ct_study(3)
+    bench.ended_job(study)
+    files = {one.name: one for one in bench.layout.studies.rglob("*.dcm")}
+    files[f"{study[0].SOPInstanceUID}.dcm"].unlink()
+    damaged = files[f"{study[1].SOPInstanceUID}.dcm"]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    bench.start()
+    [delivery] = bench.wait_for("gave_up")
+    assert uids(pacs.folder) == [study[2].SOPInstanceUID]
+    assert "Its file is not on this node any more." in delivery.message
+    assert "Its file is damaged" in delivery.message
+
+
+def test_more_pairs_than_one_association_may_have_go_over_several(bench: Bench) -> None:
+    classes = [f"1.2.826.0.1.3680043.9.{n}" for n in range(1, 131)]
+    study = dicom.ct_study(130, size=4)
+    for ds, sop_class in zip(study, classes, strict=True):
+        ds.SOPClassUID = sop_class
+    opened: list[int] = []
+    ours = [(one, ExplicitVRLittleEndian) for one in classes]
+    with scp(lambda event: opened.append(id(event.assoc)) or 0, *ours) as (port, asked):
+        bench.route_to(port)
+        bench.ended_job(study)
+        bench.start()
+        bench.wait_for("delivered")
+        assert len(asked) == 130
+        assert len(set(opened)) == 2
+
+
+def test_nothing_is_delivered_without_a_rule_and_the_job_says_so(bench: Bench) -> None:
+    bench.start()
+    job = bench.wait_until_routed(bench.ended_job(dicom.ct_study(1)))
+    assert job.routing_note == "There are no routing rules: the results stay on this node."
+    assert bench.deliveries() == []
+
+
+def test_jobs_wait_while_the_rules_were_never_good(bench: Bench, pacs: Pacs) -> None:
+    pacs.start()
+    bench.route("rules: 5\n")
+    bench.start()
+    job_id = bench.ended_job(dicom.ct_study(1))
+    wait_for(lambda: "routing.yaml is wrong" in bench.log(), "the mistake is logged")
+    assert bench.job(job_id).routed_at is None
+    bench.route_to(pacs.port)
+    bench.ring()
+    bench.wait_for("delivered")
+
+
+def test_a_held_job_waits_for_a_person(bench: Bench, pacs: Pacs) -> None:
+    pacs.start()
+    bench.route_to(pacs.port)
+    bench.start()
+    held = bench.ended_job(dicom.ct_study(1), is_held=True)
+    bench.wait_until_routed(bench.ended_job(dicom.ct_study(1)))
+    assert bench.job(held).routed_at is None
+    jobs.release(bench.db, held)
+    bench.ring()
+    bench.wait_for("delivered", 2)
+
+
+def test_a_superseded_job_is_not_delivered(bench: Bench) -> None:
+    down = free_port()
+    bench.route_to(down)
+    first = dicom.ct_study(1)
+    older = bench.ended_job(first)
+    bench.start()
+    bench.wait_for("due", attempt=1)
+    newer = bench.ended_job(dicom.ct_study(1, study_uid=first[0].StudyInstanceUID))
+    [stopped] = bench.wait_for("gave_up")
+    assert (stopped.job_id, bench.job(older).superseded_by) == (older, newer)
+    assert "superseded" in stopped.message
+
+
+def test_a_failed_job_is_routed_by_its_outcome_and_again_when_it_was_retried(
+    bench: Bench, pacs: Pacs
+) -> None:
+    pacs.start()
+    known = {"p": {"ae_title": "PACS0", "host": "127.0.0.1", "port": pacs.port}}
+    rules = [{"name": "r", "outcome": ["failed", "success"], "to": "p"}]
+    bench.route({"destinations": known, "rules": rules})
+    bench.start()
+    study = dicom.ct_study(2)
+    job_id = bench.ended_job(study[:1], outcome="failed")
+    bench.wait_for("delivered")
+    jobs.retry(bench.db, job_id, bench.job(job_id).created_at)
+    bench.keep(study[1], job_id)
+    bench.finish(job_id, Finish("success"))
+    wait_for(lambda: uids(pacs.folder) == sop_uids(study), "the second result arrives", 20)
+    assert len(bench.deliveries()) == 1
+
+
+def test_results_go_back_to_the_sender_that_is_known(bench: Bench, pacs: Pacs) -> None:
+    pacs.start()
+    known = {"ct": {"ae_title": "PACS0", "host": "127.0.0.1", "port": pacs.port}}
+    rules = [{"name": "back", "to": "back-to-sender"}]
+    bench.route({"destinations": known, "rules": rules})
+    bench.start()
+    ours, strange = dicom.ct_study(1), dicom.ct_study(1)
+    bench.received(ours[0].StudyInstanceUID, "PACS0", "127.0.0.1")
+    bench.received(strange[0].StudyInstanceUID, "PACS0", "10.9.9.9")
+    bench.ended_job(ours)
+    other = bench.wait_until_routed(bench.ended_job(strange))
+    bench.wait_for("delivered")
+    assert uids(pacs.folder) == sop_uids(ours)
+    assert "PACS0 at 10.9.9.9 has the AE title of destination ct, but not its host" in (
+        other.routing_note
+    )
+
+
+def test_rules_with_tags_send_what_has_them(bench: Bench, pacs: Pacs) -> None:
+    pacs.start()
+    known = {"p": {"ae_title": "PACS0", "host": "127.0.0.1", "port": pacs.port}}
+    rules = [{"name": "r", "to": "p", "tags": [{"Modality": "OT", "ImageType": "PRIMARY"}]}]
+    bench.route({"destinations": known, "rules": rules})
+    slices = dicom.ct_study(2)
+    capture = dicom.secondary_capture(slices[0])
+    bench.ended_job([*slices, capture])
+    bench.start()
+    bench.wait_for("delivered")
+    assert uids(pacs.folder) == [capture.SOPInstanceUID]
+
+
+def test_a_destination_that_was_taken_away_is_given_up_with_a_remedy(bench: Bench) -> None:
+    bench.route_to(free_port())
+    bench.ended_job(dicom.ct_study(1))
+    bench.start()
+    bench.wait_for("due", attempt=1)
+    bench.route("rules: []\n")
+    [delivery] = bench.wait_for("gave_up")
+    assert delivery.message == "There is no destination p0 in routing.yaml any more."
+    assert "add it again" in delivery.remedy
+
+
+def test_no_name_of_a_patient_is_logged(bench: Bench) -> None:
+    with scp(lambda event: 0xC000, CT) as (port, _):
+        bench.route_to(port)
+        bench.ended_job(dicom.ct_study(1))
+        bench.start()
+        bench.wait_for("gave_up")
+    assert "Seeded" not in bench.log()
+    assert "SEEDED" not in bench.log()
+
+
+class _deaf_after_accept:
+    """An SCP that accepts the association, and never reads again."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.port = self._server.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                one, _ = self._server.accept()
+            except OSError:
+                return
+            self._open.append(one)
+            one.recv(65536)
+            one.sendall(_accept())
+
+    def close(self) -> None:
+        self._server.close()
+        for one in self._open:
+            one.close()
+
+
+def _accept() -> bytes:
+    from pynetdicom.pdu import A_ASSOCIATE_AC
+    from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification
+    from pynetdicom.presentation import build_context
+
+    accept = A_ASSOCIATE()
+    accept.application_context_name = "1.2.840.10008.3.1.1.1"
+    accept.calling_ae_title, accept.called_ae_title = "BROOKBOX", "PACS0"
+    context = build_context(*CT)
+    context.context_id, context.result = 1, 0
+    accept.presentation_context_definition_results_list = [context]
+    accept.user_information = [MaximumLengthNotification()]
+    return A_ASSOCIATE_AC(accept).encode()

@@ -1,0 +1,122 @@
+"""A node with a day's work in it, and clients that ask its pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from appliance.index import attempts, database, migrate
+from appliance.index.attempts import Finish
+from appliance.index.database import Database
+from appliance.settings import Housekeeper, Receiver, Settings
+from tests.web.day import HOSTILE_NAME, Day
+from web.app import make_app
+
+BROWSER = {"Host": "127.0.0.1:2813"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose disk never counts as full, whatever this machine's does."""
+    return Settings(
+        home=tmp_path,
+        receiver=Receiver(reserve_gb=0, reserve_percent=0),
+        housekeeper=Housekeeper(high_percent=99),
+    )
+
+
+@pytest.fixture
+def web_db(settings: Settings) -> Iterator[Database]:
+    """A migrated, empty index."""
+    db = database.connect(settings)
+    migrate.migrate(db)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def day(settings: Settings, web_db: Database) -> Day:
+    """An empty node."""
+    write_stream(settings.streams_folder, "montage", "MONTAGE", "Montage")
+    write_stream(settings.streams_folder, "echo", "ECHO", "Echo")
+    return Day(settings, web_db, datetime.now(UTC))
+
+
+@pytest.fixture
+def ids(day: Day) -> SimpleNamespace:
+    """Jobs in every state and all that belongs to them, by name."""
+    return fill(day)
+
+
+@pytest.fixture
+def app(day: Day) -> Flask:
+    """The application of that node."""
+    return make_app(day.settings, day.db)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser on the node's own machine."""
+    client = app.test_client()
+    client.environ_base["HTTP_HOST"] = "127.0.0.1:2813"
+    return client
+
+
+def write_stream(folder: Path, name: str, ae_title: str, title: str, **more: object) -> Path:
+    """Write a good stream folder."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    info = {
+        "name": title, "AETitle": ae_title, "version": "1.0.0", "license": "Apache-2.0",
+        "description": f"{title} does what its name says, for CT and MR.", "enabled": 1,
+        "image": f"brookbox/{name}:1.0.0", "command": ["python3", "run.py"], **more,
+    }
+    (folder / name / "info.json").write_text(json.dumps(info, indent=1))
+    return folder / name
+
+
+def fill(day: Day) -> SimpleNamespace:
+    """Make jobs in every state and what belongs to them."""
+    ids = SimpleNamespace()
+    doe = day.study("Doe^Jane^Q", "P-1001", "CT Head", 24)
+    ids.removed = day.succeeded(day.study("Old^Olga", "P-0007", "CT Thorax"), ae_title="ECHO")
+    ids.succeeded = day.succeeded(doe)
+    ids.delivered = day.delivery(ids.succeeded, "pacs", "delivered")
+    ids.failed = day.failed(day.study("Roe^Richard", "P-1002", "CT Abdomen", 6))
+    ids.hostile = day.failed(day.study(HOSTILE_NAME, "<b>1</b>", "<img src=x onerror=alert(1)>"))
+    partly = day.study("Poe^Edgar", "P-1003", "MR Brain")
+    job = day.running(day.queued(partly, "ECHO"), ago=30)
+    ids.partial = day.ended(
+        job, Finish("partial", message="1 of 2 series could not be read.", result_count=2), results=2
+    )
+    ids.gave_up = day.delivery(ids.partial, "research-pacs", "gave_up")
+    cut = day.study("Chopped^Charles", "P-1004", "CT Neck")
+    job = day.running(day.queued(cut, incomplete=True), ago=30)
+    ids.held = day.ended(job, Finish("success", result_count=1, is_held=True), results=1)
+    ids.cancelled = day.queued(day.study("Coe^Carla", "P-1005", "CT Spine"))
+    job = day.running(ids.cancelled)
+    with day.db.write() as connection:
+        attempts.finish_cancelled(connection, job, "a person", day.now)
+    ids.running = day.queued(day.study("Moe^Martha", "P-1006", "CT Head", 51))
+    job = day.running(ids.running)
+    attempts.note_run(
+        day.db, job, progress_done=12, progress_of=51, progress_step="windowing slices"
+    )
+    ids.queued = day.queued(day.study("Loe^Louis", "P-1007", "CT Head"))
+    ids.arrival = day.arriving(day.study("Zoe^Zelda", "P-1008", "CT Head", 23))
+    ids.identical = day.identical(doe, ids.succeeded)
+    day.services("receiver", "dispatcher", "worker", "router", "housekeeper")
+    day.lane("MONTAGE", job=ids.running)
+    day.lane("ECHO", "The image brookbox/echo:1.0.0 is not on this machine.",
+             "brookbox streams build echo")
+    day.refused("montage", "MONTAGE")
+    output = day.layout.job(ids.succeeded).output
+    (output / "volumes").mkdir()
+    (output / "volumes" / "lesion.csv").write_text("slice,ml\n1,2.5\n")
+    return ids
