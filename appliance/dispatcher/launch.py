@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from appliance.dispatcher.accepts import accepted, in_words
 from appliance.dispatcher.completeness import Verdict
 from appliance.index import arrivals, catalog, events, job_list, jobs
 from appliance.index.arrivals import OpenArrival
 from appliance.index.catalog import Instance
-from appliance.index.database import Database
+from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job, NewJob
 from appliance.index.states import ACTIVE, PRIORITIES
 from appliance.streams.info import StreamInfo
@@ -77,7 +75,7 @@ class _SomethingCame(Exception):
 
 
 def _wanted(
-    connection: sa.Connection, root: Path, arrival: OpenArrival, info: StreamInfo | None
+    connection: Connection, root: Path, arrival: OpenArrival, info: StreamInfo | None
 ) -> list[Instance]:
     received = _received(connection, arrival)
     if info is None or not info.accepts:
@@ -86,14 +84,14 @@ def _wanted(
     return accepted(received, series, info.accepts, root)
 
 
-def _received(connection: sa.Connection, arrival: OpenArrival) -> list[Instance]:
+def _received(connection: Connection, arrival: OpenArrival) -> list[Instance]:
     return arrivals.received_for(
         connection, arrival.called_ae_title, arrival.study_uid, arrival.series_uid
     )
 
 
 def _settle(
-    connection: sa.Connection,
+    connection: Connection,
     arrival: OpenArrival,
     verdict: Verdict,
     info: StreamInfo | None,
@@ -130,7 +128,7 @@ def _settle(
 
 
 def _new_job(
-    connection: sa.Connection,
+    connection: Connection,
     arrival: OpenArrival,
     verdict: Verdict,
     info: StreamInfo | None,
@@ -172,7 +170,7 @@ def _identical(twin: Job) -> str:
 
 
 def _tell(
-    connection: sa.Connection,
+    connection: Connection,
     arrival: OpenArrival,
     verdict: Verdict,
     note: str,

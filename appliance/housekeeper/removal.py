@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,15 +64,6 @@ def has_leftovers(layout: Layout, age_seconds: float = ORPHAN_SECONDS) -> bool:
         for folder in incoming.abandoned(layout.incoming)
         for path in folder.iterdir()
     )
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder of a job and all in it, whatever modes a stream left there."""
-    with contextlib.suppress(FileNotFoundError):
-        for path, _, _ in os.walk(folder):
-            with contextlib.suppress(OSError):
-                Path(path).chmod(0o700)
-        shutil.rmtree(folder)
 
 
 def size_of(folder: Path) -> tuple[int, int]:

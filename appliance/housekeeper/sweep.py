@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance import logs
 from appliance.disk.layout import Layout
+from appliance.disk.trees import remove_tree
 from appliance.health.job_folders import job_ids
 from appliance.housekeeper import removal, retention
 from appliance.housekeeper.retention import Volume
@@ -86,7 +87,7 @@ class Sweeper:
             if not removed:
                 continue
             if holding.job_id is not None:
-                removal.remove_folder(self._layout.job(holding.job_id).output)
+                remove_tree(self._layout.job(holding.job_id).output)
             what = "The received instances" if holding.kind == "received" else "The results"
             with self._db.write() as connection:
                 events.append(
@@ -111,7 +112,7 @@ class Sweeper:
                 continue
             if removed and spare <= 0:
                 break
-            removal.remove_folder(output)
+            remove_tree(output)
             spare -= size
             removed = True
         return removed
@@ -120,15 +121,15 @@ class Sweeper:
         for job_id, ended_at in self._ended_jobs():
             folder = self._layout.job(job_id)
             if now - ended_at > timedelta(days=rules.logs_days):
-                removal.remove_folder(folder.path)
+                remove_tree(folder.path)
             elif now - ended_at > timedelta(days=rules.results_days):
-                removal.remove_folder(folder.output)
+                remove_tree(folder.output)
         with self._db.read() as connection:
             unknown = index.unknown_jobs(connection, job_ids(self._layout))
         for job_id in unknown:
             path = self._layout.job(job_id).path
             if _is_older(path, rules.logs_days, now):
-                removal.remove_folder(path)
+                remove_tree(path)
 
     def _ended_jobs(self) -> list[tuple[int, datetime]]:
         """List the ended jobs that have a folder, those that ended first in front."""

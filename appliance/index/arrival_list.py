@@ -88,7 +88,7 @@ def _counts(connection: sa.Connection, arrival_ids: Collection[int]) -> dict[int
         .where(r.arrival_id.in_(list(arrival_ids)))
         .group_by(r.arrival_id)
     )
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _senders(connection: sa.Connection, arrival_ids: Collection[int]) -> dict[int, set[str]]:
@@ -100,6 +100,6 @@ def _senders(connection: sa.Connection, arrival_ids: Collection[int]) -> dict[in
         .distinct()
     )
     senders: dict[int, set[str]] = {}
-    for arrival_id, calling_ae_title in connection.execute(query).tuples():
+    for arrival_id, calling_ae_title in connection.execute(query):
         senders.setdefault(arrival_id, set()).add(calling_ae_title)
     return senders

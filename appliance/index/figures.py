@@ -21,7 +21,7 @@ def ended_since(connection: sa.Connection, since: datetime) -> dict[str, int]:
         .group_by(t.jobs.c.state)
     )
     counts = {str(state): 0 for state in JobState}
-    counts.update(dict(connection.execute(query).tuples().all()))
+    counts.update(dict(connection.execute(query).all()))
     return counts
 
 
@@ -36,7 +36,7 @@ def usual_seconds(connection: sa.Connection, ae_title: str) -> float | None:
     )
     lasted = [
         (ended - started).total_seconds()
-        for started, ended in connection.execute(query).tuples()
+        for started, ended in connection.execute(query)
         if started and ended
     ]
     return statistics.median(lasted) if lasted else None
@@ -63,7 +63,7 @@ def delivery_states(
         .order_by(d.id)
     )
     states: dict[int, list[tuple[str, str]]] = {}
-    for job_id, destination, state in connection.execute(query).tuples():
+    for job_id, destination, state in connection.execute(query):
         states.setdefault(job_id, []).append((destination, state))
     return states
 
@@ -72,5 +72,5 @@ def count_deliveries(connection: sa.Connection) -> dict[str, int]:
     """Count deliveries by state; every state is there."""
     query = sa.select(t.deliveries.c.state, sa.func.count()).group_by(t.deliveries.c.state)
     counts = {str(state): 0 for state in DeliveryState}
-    counts.update(dict(connection.execute(query).tuples().all()))
+    counts.update(dict(connection.execute(query).all()))
     return counts

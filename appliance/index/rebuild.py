@@ -91,15 +91,18 @@ def _add_job(connection: sa.Connection, record: Mapping[str, Any]) -> bool:
     }
     if values.get("state") not in list(ENDED) or values.get("created_at") is None:
         return False
-    # The router must not send all of it once more.
-    values["routed_at"] = values.get("routed_at") or values.get("ended_at")
-    values["routing_note"] = values.get("routing_note") or _ROUTED
-    values.update(lease_until=None, is_held=False, superseded_by=None)
+    if values.get("routed_at") is None:
+        # The router must not send all of it once more.
+        values.update(routed_at=values.get("ended_at"), routing_note=_ROUTED)
+    values.update(lease_until=None, is_held=False)
     if not insert_new(connection, t.jobs, values):
         return False
     for uid in record.get("inputs", ()):
         key = {"job_id": values["id"], "sop_instance_uid": str(uid)}
         insert_new(connection, t.job_inputs, key)
+    for step in record.get("steps", ()):
+        times = {name: _time(step.get(name)) for name in ("started_at", "ended_at")}
+        connection.execute(sa.insert(t.job_steps).values({**step, **times, "job_id": values["id"]}))
     return True
 
 
@@ -153,9 +156,11 @@ def _go_on_above(connection: sa.Connection, highest: int) -> int:
 
 
 def _value(name: str, raw: Any) -> Any:
-    if raw is not None and isinstance(t.jobs.c[name].type, t.Utc):
-        return datetime.fromisoformat(str(raw))
-    return raw
+    return _time(raw) if isinstance(t.jobs.c[name].type, t.Utc) else raw
+
+
+def _time(raw: Any) -> datetime | None:
+    return None if raw is None else datetime.fromisoformat(str(raw))
 
 
 def _count(connection: sa.Connection, table: sa.Table) -> int:

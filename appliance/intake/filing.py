@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-import sqlalchemy as sa
-
 from appliance.dicom.header import Header
 from appliance.disk import quarantine
 from appliance.disk.incoming import Written
@@ -21,7 +19,7 @@ from appliance.errors import NotFound
 from appliance.index import arrivals, catalog, events, jobs
 from appliance.index.arrivals import Reception
 from appliance.index.catalog import Instance
-from appliance.index.database import Database
+from appliance.index.database import Connection, Database
 from appliance.intake.noted import Noted
 
 _NO_ROW = "It stood under an instance's name, but was never registered nor acknowledged."
@@ -113,7 +111,7 @@ class Filing:
             self._studies.link(arrived.written.path, relative)
             self._studies.sync(relative)
 
-    def _register(self, connection: sa.Connection, arrived: Arrived) -> _Registered:
+    def _register(self, connection: Connection, arrived: Arrived) -> _Registered:
         relative, written = path_of(arrived.header), arrived.written
         is_new = catalog.add_instance(
             connection,
@@ -204,7 +202,7 @@ def _reception(kept: Instance, arrived: Arrived) -> Reception:
     )
 
 
-def _came_back_of(connection: sa.Connection, kept: Instance, called_ae_title: str) -> int | None:
+def _came_back_of(connection: Connection, kept: Instance, called_ae_title: str) -> int | None:
     """Name the job when this is a result that came back to the stream that made it."""
     if kept.made_by_job is None:
         return None

@@ -16,8 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import sqlalchemy as sa
-
 from appliance.dicom import part10
 from appliance.dicom.header import Header, opened
 from appliance.disk import quarantine
@@ -28,7 +26,7 @@ from appliance.disk.sync import plain_errors
 from appliance.errors import DoesNotMatch, LeaseLost
 from appliance.ids import new_id
 from appliance.index import attempts, catalog
-from appliance.index.database import Database
+from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job
 from appliance.intake.filing import path_of
 
@@ -169,7 +167,7 @@ def _checked(
 
 
 def _add(
-    db: Database, connection: sa.Connection, job: Job, one: StagedResult, now: datetime
+    db: Database, connection: Connection, job: Job, one: StagedResult, now: datetime
 ) -> bool:
     """Insert a result's row; False when an earlier attempt of the job registered it."""
     db.lock(connection, f"instance {one.header.sop_instance_uid}")

@@ -37,6 +37,11 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _AC, _RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP = 2, 3, 4, 5, 6
 _WE_RECEIVE_BYTES = 16384
 _RELEASE_SECONDS = 5.0
+# What pynetdicom's codecs raise for bytes that are no A-ASSOCIATE-AC.
+_CANNOT_DECODE = (
+    ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError,
+    RecursionError, struct.error,
+)  # fmt: skip
 _ABORT_REASONS = {
     1: "unrecognised PDU",
     2: "unexpected PDU",
@@ -247,8 +252,11 @@ def _decoded(peer: str, kind: int, body: bytes) -> A_ASSOCIATE:
     accept = A_ASSOCIATE_AC()
     try:
         accept.decode(struct.pack(">BBL", kind, 0, len(body)) + body)
-        return accept.to_primitive()
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error) as error:
+        made = accept.to_primitive()
+        if not made.presentation_context_definition_results_list:
+            raise ValueError("it names no presentation context")
+        return made
+    except _CANNOT_DECODE as error:
         raise AssociationFailed(
             f"{peer} accepted the association in a way that cannot be read.",
             remedy="read that node's log, and tell its maker",

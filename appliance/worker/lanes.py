@@ -22,7 +22,6 @@ from appliance.worker.outcome import PutBack
 from appliance.worker.run_job import put_back, run_job
 from appliance.worker.site import Site
 
-
 _numbers = itertools.count(1)
 
 
@@ -78,7 +77,7 @@ class Lane(threading.Thread):
         except IndexUnavailable as error:
             logs.get().warning("the index is away, the lane waits", said=str(error))
         # The boundary of a lane: a mistake of ours must not end it.
-        except Exception:
+        except Exception:  # noqa: BLE001
             logs.get().exception("a lane stumbled", stream=self.ae_title)
 
     def _who_runs(self) -> tuple[Stream, Executor] | None:
@@ -104,7 +103,7 @@ class Lane(threading.Thread):
     def _run(self, job: Job, stream: Stream, executor: Executor) -> None:
         try:
             run_job(self._site, job, stream, executor)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the same boundary, where the job is known)
             logs.get().exception("an attempt stumbled", job=job.id, attempt=job.attempt)
             reason = f"A mistake in Brookbox ended the attempt ({type(error).__name__})."
             try:

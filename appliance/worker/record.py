@@ -8,14 +8,12 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from appliance.disk.layout import Layout
 from appliance.disk.sync import plain_errors, sync_file, sync_path
 from appliance.disk.trees import remove_tree
 from appliance.errors import NotFound
 from appliance.index import catalog, job_list, jobs
-from appliance.index.database import Database
+from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job
 from appliance.index.states import ENDED
 
@@ -51,7 +49,7 @@ def settle_all(db: Database, layout: Layout) -> int:
     return done
 
 
-def record_of(connection: sa.Connection, job: Job) -> dict[str, Any]:
+def record_of(connection: Connection, job: Job) -> dict[str, Any]:
     """Give the job's columns, its inputs, its results and its steps, as JSON takes them."""
     inputs = job_list.inputs_of(connection, job.id)
     made = catalog.results_of(connection, job.id)

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from appliance import logs
-from appliance.errors import BrookboxError, DoesNotMatch, IndexUnavailable, LeaseLost
+from appliance.errors import BrookboxError, DiskError, DoesNotMatch, IndexUnavailable, LeaseLost
 from appliance.index import attempts, catalog, events, job_list, jobs
 from appliance.index.attempts import Finish
 from appliance.index.jobs import Job
+from appliance.index.states import ENDED
 from appliance.intake import results
 from appliance.intake.results import StagedResult
 from appliance.streams.catalog import Stream
@@ -165,10 +166,10 @@ class _Attempt:
     def _tell(self) -> None:
         """Tell everybody what became of the job; nothing when it only goes again."""
         site, job = self._site, self._job
-        if not record.settle(site.db, site.layout, job.id):
-            return
         with site.db.write() as connection:
             ended = jobs.get(connection, job.id)
+            if ended.state not in ENDED:
+                return
             events.append(
                 connection,
                 "job ended",
@@ -179,6 +180,10 @@ class _Attempt:
             )
         logs.get().info("job ended", state=ended.state, results=ended.result_count)
         site.ring("router")
+        try:
+            record.settle(site.db, site.layout, job.id)
+        except DiskError as error:  # tried again with the next tidying
+            logs.get().warning("job not recorded", said=str(error))
 
     def _rules(self) -> harvest.Rules:
         limits = limits_of(self._stream.good_info, self._site.settings)

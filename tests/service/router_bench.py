@@ -34,7 +34,7 @@ from tests.kit import dicom
 from tests.kit.waiting import free_port, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-QUICK = {"first_retry_seconds": 0.2, "longest_retry_minutes": 0.01, "association_timeout_seconds": 5}
+QUICK = {"first_retry_seconds": 0.2, "longest_retry_minutes": 0.1, "association_timeout_seconds": 5}
 
 
 @dataclass

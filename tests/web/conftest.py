@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +20,7 @@ from appliance.index.database import Database
 from appliance.settings import Housekeeper, Receiver, Settings
 from tests.web.day import HOSTILE_NAME, Day
 from web.app import make_app
-
-BROWSER = {"Host": "127.0.0.1:2813"}
+from web.service import make_server
 
 
 @pytest.fixture
@@ -120,3 +121,16 @@ def fill(day: Day) -> SimpleNamespace:
     (output / "volumes").mkdir()
     (output / "volumes" / "lesion.csv").write_text("slice,ml\n1,2.5\n")
     return ids
+
+
+@pytest.fixture
+def served(app: Flask, settings: Settings) -> Iterator[str]:
+    """The same application behind a real waitress; its address."""
+    local = replace(settings, web=replace(settings.web, port=0))
+    server = make_server(app, local)
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    app.extensions["brookbox"].is_stopping.set()
+    server.close()
+    serving.join(5)

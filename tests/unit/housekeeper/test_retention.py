@@ -248,15 +248,6 @@ def test_what_a_dead_process_left_is_noticed(store: Store) -> None:
     assert removal.has_leftovers(store.layout, age_seconds=-5)
 
 
-def test_a_folder_of_a_job_goes_whatever_the_stream_did_to_its_modes(store: Store) -> None:
-    folder = store.layout.job(7).path
-    (folder / "OUTPUT" / "deep").mkdir(parents=True)
-    (folder / "OUTPUT" / "deep" / "a").write_text("a")
-    (folder / "OUTPUT" / "deep").chmod(0o000)
-    removal.remove_folder(folder)
-    assert not folder.exists()
-
-
 def test_old_quarantine_goes(store: Store) -> None:
     old, young = store.layout.quarantine / "old.dcm", store.layout.quarantine / "young.dcm"
     for file in (old, young):

@@ -174,7 +174,11 @@ def test_a_comment_goes_with_the_rule_below_it() -> None:
 def test_rules_are_put_in_the_order_that_is_asked_for(settings: Settings) -> None:
     text = edit_text.add_rule(TEXT, {"name": "x", "to": ["pacs"]}, 2)
     text = edit_text.move_rule(text, "heads", 3)
-    assert [rule.name for rule in routing_file.parse(text, settings).rules] == ["x", "rest", "heads"]
+    assert [rule.name for rule in routing_file.parse(text, settings).rules] == [
+        "x",
+        "rest",
+        "heads",
+    ]
 
 
 def test_a_destination_that_rules_use_is_not_removed() -> None:

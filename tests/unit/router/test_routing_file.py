@@ -94,7 +94,9 @@ def test_a_name_that_is_there_twice_is_a_mistake() -> None:
     assert "routing.yaml:5: a rule a stands here a second time." in mistakes(rules)
 
 
-@pytest.mark.parametrize("text", ["a: [", "\t- x", "just words", "- list", "a: &a [*a]", "[" * 5000])
+@pytest.mark.parametrize(
+    "text", ["a: [", "\t- x", "just words", "- list", "a: &a [*a]", "[" * 5000]
+)
 def test_what_is_no_routing_file_is_refused_with_a_line(text: str) -> None:
     assert mistakes(text)[0].startswith("routing.yaml:1: ")
 

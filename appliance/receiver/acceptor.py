@@ -1,0 +1,173 @@
+"""What one receiving process does at each event of an association.
+
+pynetdicom calls these handlers from the association's threads; each does one step
+and leaves the decision to `admission` and the work to `intake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from pynetdicom import evt
+
+from appliance import ids, logs
+from appliance.dicom import part10
+from appliance.disk.layout import Layout
+from appliance.errors import IndexUnavailable
+from appliance.index.database import Database
+from appliance.index.states import Ending
+from appliance.intake.take import Intake, Sender
+from appliance.receiver import listener, load
+from appliance.receiver.admission import Accept, Reject, Request, decide
+from appliance.receiver.associations import Associations, OpenAssociation
+from appliance.receiver.refusals import Refusals
+from appliance.receiver.storing import Storing
+from appliance.settings import Settings
+from appliance.streams.catalog import StreamWatcher
+
+_VERIFICATION = "1.2.840.10008.1.1"
+_P_DATA, _ABORT = 0x04, 0x07
+_SLACK_BYTES = 1 << 20
+_UNREADABLE = Reject(1, 1, 3, "An AE title is empty, or has bytes that are not ASCII.")
+_FAILED = Reject(2, 3, 1, "The node could not judge the request; its log says why.")
+
+
+class Acceptor:
+    """The handlers of one process, and what they share."""
+
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self.settings = settings
+        self._db = db
+        self._layout = Layout(settings.data_root)
+        self._streams = StreamWatcher(settings.streams_folder)
+        self._refusals = Refusals(db)
+        self._intake = Intake(db, self._layout, settings.node.ae_title.strip(" "))
+        self.associations = Associations(db, self._layout)
+        self._storing = Storing(
+            self._intake, self.associations, self._layout, lambda: self.settings
+        )
+
+    def handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
+        """List what pynetdicom is to call."""
+        return [
+            (evt.EVT_REQUESTED, self.requested),
+            (evt.EVT_C_STORE, self._storing.handle),
+            (evt.EVT_DATA_RECV, self.received_bytes),
+            (evt.EVT_RELEASED, self.released),
+            (evt.EVT_ABORTED, self.aborted),
+        ]
+
+    def close(self) -> None:
+        """Let this process's folder in incoming/ go."""
+        self._intake.close()
+
+    def requested(self, event: Any) -> None:
+        """Admit an association or reject it with the standard's reason."""
+        request = _request_of(event.assoc)
+        try:
+            verdict = self._judge(event.assoc, request)
+        except Exception:
+            # pynetdicom accepts what a handler failed to judge.
+            logs.get().exception("association not judged")
+            verdict = _FAILED
+        if isinstance(verdict, Reject):
+            self._refusals.note(request, verdict, datetime.now(UTC))
+            event.assoc.acse.send_reject(verdict.result, verdict.source, verdict.reason)
+            # Returns once the rejection was sent and the connection is closed.
+            event.assoc.kill()
+
+    def received_bytes(self, event: Any) -> None:
+        """Count what comes in, and cut off an instance that never ends."""
+        pdu: bytes = event.data
+        if listener.is_unreadable_request(pdu):
+            self._reject_unreadable(event.assoc)
+            return
+        one = self.associations.find(event.assoc)
+        if one is None:
+            return
+        one.note_bytes(len(pdu) if pdu[0] == _P_DATA else 0)
+        one.is_aborted_by_peer = one.is_aborted_by_peer or pdu[0] == _ABORT
+        most = self.settings.receiver.max_instance_mb * 1024 * 1024
+        if one.message_bytes > most + _SLACK_BYTES:
+            logs.get().warning("association aborted", association=one.id, why="instance too long")
+            event.assoc.abort(block=False)
+
+    def released(self, event: Any) -> None:
+        """Close an association that its requestor released."""
+        self.associations.close(event.assoc, Ending.RELEASED, datetime.now(UTC))
+
+    def aborted(self, event: Any) -> None:
+        """Close an association that one side aborted, or whose connection was lost."""
+        one = self.associations.find(event.assoc)
+        is_said = one is not None and (one.is_aborted_by_peer or one.is_aborted_by_us)
+        ending = Ending.ABORTED if is_said else Ending.LOST
+        self.associations.close(event.assoc, ending, datetime.now(UTC))
+
+    def abort(self, one: OpenAssociation) -> None:
+        """Abort an association from our side."""
+        one.is_aborted_by_us = True
+        one.assoc.abort(block=False)
+
+    def _judge(self, assoc: Any, request: Request) -> Accept | Reject:
+        now = datetime.now(UTC)
+        measured = load.measure(self._db, self._layout, self.settings.receiver)
+        verdict = decide(request, self._streams.current(), self.settings, measured)
+        if isinstance(verdict, Reject):
+            return verdict
+        one = OpenAssociation(
+            assoc=assoc,
+            sender=_sender_of(assoc, verdict, request),
+            level=verdict.level,
+            is_recorded=not request.is_echo_only,
+        )
+        try:
+            self.associations.open(one, now)
+        except IndexUnavailable as error:
+            return Reject(2, 3, 1, f"The index cannot be used: {error}")
+        if one.is_recorded:
+            logs.get().info(
+                "association accepted",
+                association=one.id,
+                called=verdict.called_ae_title,
+                calling=verdict.calling_ae_title,
+                address=request.address,
+            )
+        return verdict
+
+    def _reject_unreadable(self, assoc: Any) -> None:
+        verdict = _UNREADABLE
+        assoc.dul.socket.send(
+            listener.reject_pdu(verdict.result, verdict.source, verdict.reason)
+        )
+        address = _plain(assoc.requestor.address_info.address)
+        self._refusals.note(Request("?", "?", address), verdict, datetime.now(UTC))
+
+
+def _request_of(assoc: Any) -> Request:
+    asked = assoc.requestor.primitive
+    proposed = {str(c.abstract_syntax) for c in asked.presentation_context_definition_list}
+    return Request(
+        called_ae_title=asked.called_ae_title,
+        calling_ae_title=asked.calling_ae_title,
+        address=_plain(assoc.requestor.address_info.address),
+        is_echo_only=proposed <= {_VERIFICATION},
+    )
+
+
+def _sender_of(assoc: Any, verdict: Accept, request: Request) -> Sender:
+    local = assoc.acceptor.address_info
+    return Sender(
+        called_ae_title=verdict.called_ae_title,
+        calling_ae_title=verdict.calling_ae_title,
+        address=request.address,
+        association_id=ids.new_id(),
+        port=assoc.requestor.address_info.port,
+        local=part10.address_of(_plain(local.address), local.port),
+    )
+
+
+def _plain(address: str) -> str:
+    """Write an IPv4 address that came over an IPv6 socket as IPv4."""
+    return address.removeprefix("::ffff:") if "." in address else address

@@ -1,0 +1,80 @@
+"""One receiving process: pynetdicom in threads, and a main loop that keeps its rows fresh."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+
+from appliance import lifecycle, logs, settings_file
+from appliance.errors import BrookboxError, IndexUnavailable, explain
+from appliance.index.database import open_index
+from appliance.index.states import Ending
+from appliance.receiver import listener
+from appliance.receiver.acceptor import Acceptor
+from appliance.receiver.listener import SharedServer
+from appliance.settings import Settings
+
+_LOOK_SECONDS = 0.5
+_BEAT_SECONDS = 5.0
+_FINISH_SECONDS = 30.0
+_SILENT_SECONDS = 5.0
+_ABORT_SECONDS = 3.0
+
+
+def run(settings: Settings, listening: socket.socket, number: int) -> None:
+    """Receive until told to stop, or until the parent dies; then end this process."""
+    lifecycle.die_with_parent()
+    life = lifecycle.Lifecycle()
+    logs.set_up("receiver", settings.node.log_level)
+    try:
+        code = _receive(settings, listening, life, number)
+    except BrookboxError as error:
+        print(explain(error), file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # pynetdicom's threads of connections that never spoke must not keep us from ending.
+    os._exit(code)
+
+
+def _receive(
+    settings: Settings, listening: socket.socket, life: lifecycle.Lifecycle, number: int
+) -> int:
+    db = open_index(settings)
+    acceptor = Acceptor(db, settings)
+    server = listener.make_server(listening, settings, acceptor.handlers())
+    thread = threading.Thread(target=server.serve_forever, args=(_LOOK_SECONDS / 2,), daemon=True)
+    thread.start()
+    logs.get().info("receiving", child=number)
+    next_beat = time.monotonic() + _BEAT_SECONDS
+    while not life.sleep(_LOOK_SECONDS):
+        if life.wants_reload():
+            acceptor.settings = settings_file.reloaded(acceptor.settings)
+        acceptor.associations.close_dead(datetime.now(UTC))
+        if time.monotonic() >= next_beat:
+            next_beat = time.monotonic() + _BEAT_SECONDS
+            _beat(acceptor)
+    _finish(acceptor, server)
+    db.close()
+    return 0
+
+
+def _beat(acceptor: Acceptor) -> None:
+    try:
+        acceptor.associations.beat(datetime.now(UTC))
+    except IndexUnavailable as error:
+        logs.get().warning("the index is away", reason=str(error))
+
+
+def _finish(acceptor: Acceptor, server: SharedServer) -> None:
+    """Accept no more; let what is open end by itself for a while, then abort it.
+
+    A peer that holds its association open without sending is not waited for.
+    """
+    # Not server.shutdown(): it would end the listening of the other children too.
+    super(type(server).__mro__[-2], server)  # placeholder
+    del acceptor, server, Ending

@@ -1,0 +1,159 @@
+"""The listening socket, opened once before the fork, and pynetdicom's server on top of it.
+
+Children share the socket: the kernel gives each connection to one of them, and a
+child that dies loses only its own connections.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pynetdicom import AE, _config
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import (
+    AddressInformation,
+    RequestHandler,
+    ThreadedAssociationServer,
+)
+
+from appliance.dicom.names import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from appliance.errors import NodeError
+from appliance.settings import Receiver, Settings
+
+_BACKLOG = 128
+_PATIENCE_SECONDS = 5.0
+_NO_LIMIT = 1_000_000
+_ASSOCIATE_RQ = 0x01
+
+
+def open_socket(rules: Receiver) -> socket.socket:
+    """Listen; NodeError when the port cannot be had.
+
+    A receiver that was killed leaves children that close the port within a moment, so
+    a port in use is asked for again before it is given up.
+    """
+    family = socket.AF_INET6 if ":" in rules.address else socket.AF_INET
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            listening = socket.create_server(
+                (rules.address, rules.port),
+                family=family,
+                backlog=_BACKLOG,
+                dualstack_ipv6=rules.address == "::",
+            )
+            # Another child may have been faster: accept must not wait then.
+            listening.setblocking(False)
+            return listening
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise _no_port(rules, error) from error
+            time.sleep(0.1)
+
+
+def make_server(
+    listening: socket.socket, settings: Settings, handlers: Sequence[tuple[Any, Callable[..., Any]]]
+) -> SharedServer:
+    """Make pynetdicom's server on a socket that listens already.
+
+    Storage SOP classes, private and unknown ones among them, are accepted in every
+    transfer syntax that is proposed, the requestor's first one first; Verification too.
+    """
+    rules = settings.receiver
+    _config.UNRESTRICTED_STORAGE_SERVICE = True
+    _config.LOG_HANDLER_LEVEL = "none"
+    # An AE title that breaks PS3.5 is rejected with a reason, which needs it to be read.
+    _config.VALIDATORS["AE"] = lambda value: (True, "")
+    ae = AE(ae_title=settings.node.ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION
+    ae.maximum_pdu_size = rules.max_pdu_bytes
+    ae.maximum_associations = _NO_LIMIT  # admission counts them, over all children
+    ae.acse_timeout = rules.association_timeout_seconds
+    ae.dimse_timeout = rules.network_timeout_seconds
+    ae.network_timeout = rules.network_timeout_seconds
+    ae.add_supported_context(Verification)
+    return ae.make_server(  # type: ignore[no-any-return, call-overload]
+        listening.getsockname(),
+        evt_handlers=list(handlers),
+        server_class=SharedServer,
+        request_handler=_Handler,
+        listening=listening,
+    )
+
+
+class SharedServer(ThreadedAssociationServer):
+    """A server on a socket that was opened, and is used, by others too."""
+
+    def __init__(self, *args: Any, listening: socket.socket, **words: Any) -> None:
+        self._listening = listening
+        super().__init__(*args, **words)
+
+    def server_bind(self) -> None:
+        """Take the listening socket in the place of the new one that socketserver made."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = self._listening
+        self.server_address = self.socket.getsockname()
+
+    def server_activate(self) -> None:
+        """Leave the socket as it is: it listens."""
+
+    def server_close(self) -> None:
+        """Close this process's descriptor only: a shutdown would end the others' listening."""
+        if self.socket is not None:
+            self.socket.close()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; one that stalls within a PDU ends with the network timeout."""
+        connection, address = super().get_request()
+        # pynetdicom answers in small writes: with Nagle each would wait for a delayed ACK.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.settimeout(self.ae.network_timeout)
+        return connection, address
+
+
+class _Handler(RequestHandler):
+    @property
+    def local(self) -> AddressInformation:
+        """Give the address that was called, not 0.0.0.0."""
+        return AddressInformation.from_tuple(self.request.getsockname())
+
+
+def is_unreadable_request(pdu: bytes) -> bool:
+    """Say whether an A-ASSOCIATE-RQ has an AE title that pynetdicom cannot read.
+
+    It answers those with A-ABORT, where PS3.8 9.3.4 has a reason to reject them.
+    """
+    if len(pdu) < 42 or pdu[0] != _ASSOCIATE_RQ:
+        return False
+    titles = pdu[10:26], pdu[26:42]
+    return any(not title.strip() or not title.isascii() for title in titles)
+
+
+def reject_pdu(result: int, source: int, reason: int) -> bytes:
+    """Encode an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    return bytes([0x03, 0, 0, 0, 0, 4, 0, result, source, reason])
+
+
+def _no_port(rules: Receiver, error: OSError) -> NodeError:
+    where = f"{rules.address}:{rules.port}"
+    if error.errno == errno.EADDRINUSE:
+        return NodeError(
+            f"receiver: another program listens on {where}",
+            remedy=f"see who with: ss -ltnp 'sport = :{rules.port}'; stop it, or set receiver.port",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NodeError(
+            f"receiver: this user may not listen on {where}",
+            remedy="set receiver.port to 1024 or more, such as 11113",
+        )
+    return NodeError(
+        f"receiver: cannot listen on {where}: {error.strerror}",
+        remedy="set receiver.address to an address of this machine, or to 0.0.0.0",
+    )

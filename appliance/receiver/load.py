@@ -1,0 +1,40 @@
+"""How the node is just now, for admission: one look at the index and one at the disk."""
+
+from __future__ import annotations
+
+from appliance.disk import space
+from appliance.disk.layout import Layout
+from appliance.errors import IndexUnavailable
+from appliance.index import arrivals, job_list, lanes
+from appliance.index.database import Database
+from appliance.receiver.admission import Load
+from appliance.settings import Receiver
+
+
+def measure(db: Database, layout: Layout, rules: Receiver) -> Load:
+    """Look now; an index or a volume that cannot be asked is a hindrance, never an error."""
+    try:
+        with db.read() as connection:
+            waiting = job_list.waiting_by_stream(connection)
+            switched_off = frozenset(lanes.switched_off(connection))
+        is_open = arrivals.count_open_associations(db)
+    except IndexUnavailable as error:
+        return Load(hindrance=f"The index cannot be used: {error}")
+    return Load(is_open, waiting, switched_off, _hindrance(layout, rules))
+
+
+def _hindrance(layout: Layout, rules: Receiver) -> str:
+    if why := space.degraded(layout):
+        return f"The data volume is not trusted until the node is restarted: {why}"
+    try:
+        volume = space.measure(layout.root)
+    except OSError as error:
+        return f"The data volume cannot be measured: {error.strerror}."
+    if not space.is_short(volume, rules.reserve_gb, rules.reserve_percent):
+        return ""
+    free = volume.free_bytes / 1024**3
+    kept = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent) / 1024**3
+    return (
+        f"The data volume has {free:.1f} GB and {volume.free_inodes} inodes free; "
+        f"{kept:.1f} GB are kept in reserve (receiver.reserve_gb, receiver.reserve_percent)."
+    )

@@ -1,0 +1,52 @@
+"""Refused associations: a log line and an event, but not one per try of a peer that hammers."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from appliance import logs
+from appliance.dicom.statuses import reject_reason
+from appliance.errors import IndexUnavailable
+from appliance.index import events
+from appliance.index.database import Database
+from appliance.receiver.admission import Reject, Request
+
+_QUIET_SECONDS = 60.0
+_MOST_IN_A_MINUTE = 60
+
+
+class Refusals:
+    """What was refused in the last minute; asked by several threads, which harms nothing."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._noted: dict[tuple[object, ...], float] = {}
+
+    def note(self, request: Request, reject: Reject, now: datetime) -> None:
+        """Log a refusal and append its event, unless this peer was told so a moment ago."""
+        key = (request.address, request.calling_ae_title, request.called_ae_title, reject)
+        if not self._is_due(key):
+            return
+        words = reject_reason(reject.result, reject.source, reject.reason)
+        facts = {
+            "called": request.called_ae_title,
+            "calling": request.calling_ae_title,
+            "address": request.address,
+        }
+        logs.get().warning("association refused", words=words, why=reject.sentence, **facts)
+        who = request.calling_ae_title if request.calling_ae_title.isprintable() else "?"
+        sentence = f"{who} ({request.address}) was refused: {words}. {reject.sentence}"
+        try:
+            with self._db.write() as connection:
+                events.append(connection, "association refused", sentence, now, who=who, **facts)
+        except IndexUnavailable as error:
+            logs.get().warning("event not written", reason=str(error))
+
+    def _is_due(self, key: tuple[object, ...]) -> bool:
+        now = time.monotonic()
+        self._noted = {k: at for k, at in list(self._noted.items()) if now - at < _QUIET_SECONDS}
+        if key in self._noted or len(self._noted) >= _MOST_IN_A_MINUTE:
+            return False
+        self._noted[key] = now
+        return True

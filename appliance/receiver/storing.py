@@ -1,0 +1,103 @@
+"""Answer one C-STORE: the data set goes undecoded to intake, its outcome becomes a status.
+
+Success is answered only when `Intake.keep` returned.  This is the boundary of the
+process: an error that nobody foresaw is logged here once, and answered 0x0110.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from appliance import logs
+from appliance.dicom import statuses
+from appliance.disk import space
+from appliance.disk.layout import Layout
+from appliance.errors import DiskError, IndexUnavailable, InstanceRefused, SyncFailed
+from appliance.intake.take import Intake
+from appliance.receiver.associations import Associations, OpenAssociation
+from appliance.settings import Settings
+
+_LONGEST_COMMENT = 64  # (0000,0902) Error Comment is LO
+
+
+class Storing:
+    """The handler of EVT_C_STORE."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        associations: Associations,
+        layout: Layout,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._intake = intake
+        self._associations = associations
+        self._layout = layout
+        self._settings = settings
+
+    def handle(self, event: Any) -> int | Dataset:
+        """Keep the instance of a C-STORE request; give the status for its response."""
+        one = self._associations.find(event.assoc)
+        if one is None:  # it was aborted while its last message waited
+            return statuses.PROCESSING_FAILURE
+        one.message_bytes = 0
+        with logs.bound(association=one.id):
+            try:
+                status, why = self._keep(event, one)
+            except Exception:
+                logs.get().exception("instance not kept")
+                status, why = statuses.PROCESSING_FAILURE, "unexpected error, see the node's log"
+        if status == statuses.SUCCESS:
+            one.instances += 1
+            return status
+        one.failures += 1
+        return _response(status, why)
+
+    def _keep(self, event: Any, one: OpenAssociation) -> tuple[int, str]:
+        try:
+            return self._take(event, one)
+        except InstanceRefused as error:
+            return error.status, str(error)
+        except SyncFailed as error:
+            space.mark_degraded(self._layout, str(error))
+            logs.get().error("volume degraded", reason=str(error), remedy=error.remedy)
+            return statuses.OUT_OF_RESOURCES, str(error)
+        except (DiskError, IndexUnavailable) as error:
+            logs.get().error("instance not kept", reason=str(error), remedy=error.remedy)
+            return statuses.OUT_OF_RESOURCES, str(error)
+
+    def _take(self, event: Any, one: OpenAssociation) -> tuple[int, str]:
+        request = event.request
+        _, abstract_syntax, transfer_syntax = event.context
+        most = self._settings().receiver.max_instance_mb * 1024 * 1024
+        with request.DataSet.getbuffer() as data_set:
+            if len(data_set) > most:
+                return statuses.OUT_OF_RESOURCES, "longer than receiver.max_instance_mb"
+            kept = self._intake.keep(
+                data_set,
+                sop_class_uid=str(request.AffectedSOPClassUID),
+                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                transfer_syntax_uid=str(transfer_syntax),
+                abstract_syntax_uid=str(abstract_syntax),
+                sender=one.sender,
+                level=one.level,
+                now=datetime.now(UTC),
+            )
+        one.returned += kept.is_returned
+        one.note_study(kept.study_uid)
+        logs.get().debug(
+            "instance kept", study=kept.study_uid, instance=kept.sop_instance_uid, note=kept.note
+        )
+        return statuses.SUCCESS, ""
+
+
+def _response(status: int, why: str) -> Dataset:
+    """Give the elements of the C-STORE response (PS3.7 9.3.1.2)."""
+    response = Dataset()
+    response.Status = status
+    response.ErrorComment = why.encode("ascii", "replace").decode()[:_LONGEST_COMMENT]
+    return response

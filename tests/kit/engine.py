@@ -1,0 +1,112 @@
+"""A Docker engine for tests: the one that runs, or one that is started for them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.worker.container import Docker
+from tests.kit import require, waiting
+
+# Any image with Python 3 will do; BROOKBOX_BUILD_BASE names another.
+BASES = ("brookbox-base:test", "brookbox/debian-base:bookworm", "python:3.11-slim")
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Docker]:
+    """Give an engine that answers; as root one is started where none runs."""
+    docker = Docker()
+    if docker.answers():
+        yield docker
+        return
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        require.missing("Docker", "apt-get install docker.io, and systemctl start docker")
+    log = Path(tempfile.gettempdir(), "dockerd-for-tests.log").open("wb")
+    with log, subprocess.Popen(["dockerd"], stdout=log, stderr=log) as process:
+        try:
+            waiting.wait_for(docker.answers, "dockerd answers", seconds=30)
+            yield docker
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@contextlib.contextmanager
+def private(folder: Path, *options: str) -> Iterator[PrivateEngine]:
+    """Start an engine of the test's own, to kill and to start again."""
+    require.root()
+    require.program("dockerd", "docker.io")
+    engine = PrivateEngine(folder, options)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.stop()
+
+
+class PrivateEngine:
+    """dockerd with folders of its own and no network."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._options = options
+        self.url = f"unix://{folder}/docker.sock"
+        self.docker = Docker(self.url)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        log = (self._folder / "dockerd.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [
+                    "dockerd", "--host", self.url, "--data-root", f"{self._folder}/root",
+                    "--exec-root", f"{self._folder}/exec", "--pidfile", f"{self._folder}/pid",
+                    "--bridge", "none", "--iptables=false", "--storage-driver", "vfs",
+                    *self._options,
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        waiting.wait_for(self.docker.answers, "the private dockerd answers", seconds=40)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(40)
+        time.sleep(0.1)
+
+
+def build(docker: Docker, tag: str, files: dict[str, str]) -> str:
+    """Build an image for a test, once per tag and content that the engine has."""
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text.encode()), 0o755
+            tar.addfile(member, io.BytesIO(text.encode()))
+    context.seek(0)
+    said = list(docker.build(context, tag, {"BASE": base(docker)}))
+    errors = [line["error"] for line in said if "error" in line]
+    assert not errors, errors
+    return tag
+
+
+def base(docker: Docker) -> str:
+    """Find an image with Python on this engine."""
+    for name in (os.environ.get("BROOKBOX_BUILD_BASE", ""), *BASES):
+        if name and docker.image(name) is not None:
+            return name
+    require.missing("an image with Python", "docker pull python:3.11-slim")
+    raise AssertionError
