@@ -1,4 +1,4 @@
-"""`brookbox streams run`: one stream over a folder of files, exactly as the node would, without one.
+"""`brookbox streams run`: a stream over a folder of files, exactly as the node runs it.
 
 It makes a node of its own in a temporary folder: intake, index, job folder, executor
 and harvest are those of the worker.  Nothing of the real node is touched.
@@ -32,6 +32,7 @@ from appliance.settings import Index, Settings
 from appliance.streams.catalog import Stream, read_stream
 from appliance.worker.executor import Waits, executor_for
 from appliance.worker.executors import all_executors
+from appliance.worker.gpus import gpu_devices
 from appliance.worker.run_job import run_job
 from appliance.worker.site import Site
 
@@ -155,9 +156,13 @@ def _run(
         lease=timedelta(days=1),
         now=datetime.now(UTC),
         gpus=stream.good_info.gpus,
-        devices=[str(number) for number in range(stream.good_info.gpus)],
+        devices=gpu_devices(),
     )
-    assert claimed is not None, "the only job of a new index is not there"
+    if claimed is None:
+        raise JobError(
+            f"it needs {stream.good_info.gpus} GPUs and this machine has {len(gpu_devices())}",
+            remedy="run it on a machine with a GPU, or lower gpus in info.json",
+        )
     with _interruptible(site), _shown(layout.job(job.id), quiet):
         run_job(site, claimed, stream, executor)
     with db.read() as connection:

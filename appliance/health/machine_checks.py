@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import psutil
 
+from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.health import answers
 from appliance.health.finding import Finding, ok, warn, wrong
@@ -48,23 +49,24 @@ def check_space(settings: Settings) -> Iterator[Finding]:
     place = settings.data_root
     while not place.exists():
         place = place.parent
-    facts = os.statvfs(place)
-    free, size = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize
-    used = 100 * (1 - free / size) if size else 100.0
-    rules = settings.receiver
-    reserve = max(rules.reserve_gb * _GB, size * rules.reserve_percent / 100)
-    told = f"{free / _GB:.1f} GB of {size / _GB:.1f} GB are free on the volume of {place}"
-    inodes = 100 * (1 - facts.f_favail / facts.f_files) if facts.f_files else 0.0
-    if free < reserve:
-        sentence = f"{told}: new associations are refused below {reserve / _GB:.1f} GB."
-        yield wrong(about, sentence, f"make room there ({_largest(settings)}), or add a disk")
-    elif used > settings.housekeeper.high_percent:
+    volume, rules = space.measure(place), settings.receiver
+    free, size = volume.free_bytes / _GB, volume.total_bytes / _GB
+    told = f"{free:.1f} GB of {size:.1f} GB are free on the volume of {place}"
+    if volume.inodes:
+        told += f", {100 * volume.free_inodes / volume.inodes:.0f} % of its inodes"
+    if why := space.degraded(Layout(settings.data_root)):
+        sentence = f"A sync failed on the volume, so nothing is received: {why}"
+        yield wrong(about, sentence, "check the disk (dmesg), then stop and start the node")
+    if space.is_short(volume, rules.reserve_gb, rules.reserve_percent):
+        reserve = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent) / _GB
+        sentence = f"{told}: new associations are refused below {reserve:.1f} GB."
+        remedy = f"make room there (du -sh {settings.data_root}/*), or give it a larger disk"
+        yield wrong(about, sentence, remedy)
+    elif volume.used_percent > settings.housekeeper.high_percent:
         sentence = f"{told}: the oldest studies are removed early."
         yield warn(about, sentence, "make room, or lower housekeeper.inputs_days")
     else:
         yield ok(about, f"{told}.")
-    if inodes > settings.housekeeper.high_percent:
-        yield warn("inodes", f"{inodes:.0f} % of the inodes are used.", f"df -i {place}")
 
 
 def check_ports(
@@ -167,10 +169,6 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _largest(settings: Settings) -> str:
-    return f"du -sh {settings.data_root}/*"
 
 
 def _uptime() -> str:

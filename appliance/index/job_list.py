@@ -78,7 +78,7 @@ def count_by_state(connection: sa.Connection, ae_title: str = "") -> dict[str, i
     if ae_title:
         query = query.where(t.jobs.c.ae_title == ae_title)
     counts = {str(state): 0 for state in JobState}
-    counts.update({state: count for state, count in connection.execute(query)})
+    counts.update(dict(connection.execute(query).all()))
     return counts
 
 

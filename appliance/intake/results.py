@@ -166,9 +166,7 @@ def _checked(
     return StagedResult(header, file, path_of(header), size, digest, name)
 
 
-def _add(
-    db: Database, connection: Connection, job: Job, one: StagedResult, now: datetime
-) -> bool:
+def _add(db: Database, connection: Connection, job: Job, one: StagedResult, now: datetime) -> bool:
     """Insert a result's row; False when an earlier attempt of the job registered it."""
     db.lock(connection, f"instance {one.header.sop_instance_uid}")
     if catalog.add_instance(

@@ -46,12 +46,14 @@ class Intake:
         sender: Sender,
         level: str | None,
         now: datetime,
+        abstract_syntax_uid: str = "",
     ) -> Kept:
         """Keep an instance and record that it came; the bytes stay exactly as they are.
 
-        The UIDs are those of the request.  A `data_set` that is a Path names a Part 10
-        file, whose own File Meta is replaced, or a bare data set.  `level` is the
-        stream's, "study" or "series"; None opens no arrival.
+        The UIDs are those of the request, and of its presentation context if it had one.
+        A `data_set` that is a Path names a Part 10 file, whose own File Meta is replaced,
+        or a bare data set.  `level` is the stream's, "study" or "series"; None opens no
+        arrival.
 
         Raises InstanceRefused (its bytes and the reason are in quarantine then),
         NoSpace, DiskError, IndexUnavailable: it is not kept.
@@ -72,7 +74,7 @@ class Intake:
             with view[start:] as body:
                 written = self._incoming.write(part10.encode(meta), body, sender.association_id)
                 try:
-                    header = checked_header(body, meta)
+                    header = checked_header(body, meta, abstract_syntax_uid)
                 except InstanceRefused as error:
                     self._refuse(written, meta, sender, error, now)
                     raise
@@ -125,7 +127,9 @@ class Intake:
             logs.get().warning("event not written", reason=str(unavailable))
 
 
-def checked_header(data_set: memoryview, meta: part10.FileMeta) -> Header:
+def checked_header(
+    data_set: memoryview, meta: part10.FileMeta, abstract_syntax_uid: str = ""
+) -> Header:
     """Read a data set's header and compare it with the request (PS3.4 B.2.3).
 
     Raises CannotUnderstand or DoesNotMatch.
@@ -135,13 +139,19 @@ def checked_header(data_set: memoryview, meta: part10.FileMeta) -> Header:
             "The request came without a data set.", remedy="look at the sender's log, send again"
         )
     header = read_header(data_set, meta.transfer_syntax_uid)
-    for name, said, found in (
-        ("SOP Class UID (0008,0016)", meta.sop_class_uid, header.sop_class_uid),
-        ("SOP Instance UID (0008,0018)", meta.sop_instance_uid, header.sop_instance_uid),
+    for name, of, said, found in (
+        ("SOP Class UID (0008,0016)", "request", meta.sop_class_uid, header.sop_class_uid),
+        ("SOP Instance UID (0008,0018)", "request", meta.sop_instance_uid, header.sop_instance_uid),
+        (
+            "SOP Class UID (0008,0016)",
+            "presentation context",
+            abstract_syntax_uid or header.sop_class_uid,
+            header.sop_class_uid,
+        ),
     ):
         if said.strip("\0 ") != found:
             raise DoesNotMatch(
-                f"{name} of the data set is not the one of the request.",
+                f"{name} of the data set is not the one of the {of}.",
                 remedy="have the sender send the instance under its own UIDs",
             )
     return header

@@ -65,10 +65,11 @@ class Acceptor:
 
     def requested(self, event: Any) -> None:
         """Admit an association or reject it with the standard's reason."""
-        request = _request_of(event.assoc)
+        request = Request("?", "?", _plain(event.assoc.requestor.address_info.address))
         try:
+            request = _request_of(event.assoc)
             verdict = self._judge(event.assoc, request)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # pynetdicom accepts what a handler failed to judge.
             logs.get().exception("association not judged")
             verdict = _FAILED
@@ -138,9 +139,7 @@ class Acceptor:
 
     def _reject_unreadable(self, assoc: Any) -> None:
         verdict = _UNREADABLE
-        assoc.dul.socket.send(
-            listener.reject_pdu(verdict.result, verdict.source, verdict.reason)
-        )
+        assoc.dul.socket.send(listener.reject_pdu(verdict.result, verdict.source, verdict.reason))
         address = _plain(assoc.requestor.address_info.address)
         self._refusals.note(Request("?", "?", address), verdict, datetime.now(UTC))
 

@@ -53,9 +53,7 @@ class Reject:
     sentence: str
 
 
-def decide(
-    request: Request, streams: Streams, settings: Settings, load: Load
-) -> Accept | Reject:
+def decide(request: Request, streams: Streams, settings: Settings, load: Load) -> Accept | Reject:
     """Accept an association, or say why not.
 
     AE titles come as 16 space-padded characters; outer spaces do not count (PS3.8

@@ -42,13 +42,26 @@ class OpenAssociation:
     message_bytes: int = 0
     last_bytes_at: float = field(default_factory=time.monotonic)
     has_new_bytes: bool = False
+    is_storing: bool = False
     is_aborted_by_peer: bool = False
+    is_aborted_by_us: bool = False
     study_uids: dict[str, None] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """Its name in index, log and events."""
         return self.sender.association_id
+
+    @property
+    def silent_seconds(self) -> float:
+        """Say for how long its peer has sent nothing while nothing was done for it."""
+        return 0.0 if self.is_storing else time.monotonic() - self.last_bytes_at
+
+    def note_bytes(self, count: int) -> None:
+        """Count bytes of the message that is coming in."""
+        self.message_bytes += count
+        self.last_bytes_at = time.monotonic()
+        self.has_new_bytes = True
 
     def note_study(self, study_uid: str) -> None:
         """Remember a study for the event, as far as an event may grow."""

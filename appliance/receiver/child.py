@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from appliance import lifecycle, logs, settings_file
 from appliance.errors import BrookboxError, IndexUnavailable, explain
 from appliance.index.database import open_index
-from appliance.index.states import Ending
 from appliance.receiver import listener
 from appliance.receiver.acceptor import Acceptor
 from appliance.receiver.listener import SharedServer
@@ -75,6 +74,18 @@ def _finish(acceptor: Acceptor, server: SharedServer) -> None:
 
     A peer that holds its association open without sending is not waited for.
     """
-    # Not server.shutdown(): it would end the listening of the other children too.
-    super(type(server).__mro__[-2], server)  # placeholder
-    del acceptor, server, Ending
+    server.shutdown()
+    deadline = time.monotonic() + _FINISH_SECONDS
+    while (left := acceptor.associations.all()) and time.monotonic() < deadline:
+        for one in left:
+            if one.silent_seconds > _SILENT_SECONDS:
+                acceptor.abort(one)
+        acceptor.associations.close_dead(datetime.now(UTC))
+        time.sleep(0.1)
+    for one in left:
+        acceptor.abort(one)
+    ends_at = time.monotonic() + _ABORT_SECONDS
+    for one in left:
+        one.assoc.join(max(0.0, ends_at - time.monotonic()))
+    _beat(acceptor)
+    acceptor.close()

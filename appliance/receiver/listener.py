@@ -10,10 +10,10 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Sequence
+from socketserver import BaseServer
 from typing import Any
 
 from pynetdicom import AE, _config
-from pynetdicom.sop_class import Verification
 from pynetdicom.transport import (
     AddressInformation,
     RequestHandler,
@@ -28,6 +28,7 @@ _BACKLOG = 128
 _PATIENCE_SECONDS = 5.0
 _NO_LIMIT = 1_000_000
 _ASSOCIATE_RQ = 0x01
+_VERIFICATION = "1.2.840.10008.1.1"
 
 
 def open_socket(rules: Receiver) -> socket.socket:
@@ -76,14 +77,16 @@ def make_server(
     ae.acse_timeout = rules.association_timeout_seconds
     ae.dimse_timeout = rules.network_timeout_seconds
     ae.network_timeout = rules.network_timeout_seconds
-    ae.add_supported_context(Verification)
-    return ae.make_server(  # type: ignore[no-any-return, call-overload]
+    ae.add_supported_context(_VERIFICATION)
+    server = ae.make_server(
         listening.getsockname(),
         evt_handlers=list(handlers),
         server_class=SharedServer,
         request_handler=_Handler,
         listening=listening,
     )
+    assert isinstance(server, SharedServer)
+    return server
 
 
 class SharedServer(ThreadedAssociationServer):
@@ -107,6 +110,11 @@ class SharedServer(ThreadedAssociationServer):
         """Close this process's descriptor only: a shutdown would end the others' listening."""
         if self.socket is not None:
             self.socket.close()
+
+    def shutdown(self) -> None:
+        """Accept no more here.  pynetdicom's own would look for this server in its list."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; one that stalls within a PDU ends with the network timeout."""

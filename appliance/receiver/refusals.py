@@ -29,17 +29,28 @@ class Refusals:
         if not self._is_due(key):
             return
         words = reject_reason(reject.result, reject.source, reject.reason)
-        facts = {
-            "called": request.called_ae_title,
-            "calling": request.calling_ae_title,
-            "address": request.address,
-        }
-        logs.get().warning("association refused", words=words, why=reject.sentence, **facts)
+        logs.get().warning(
+            "association refused",
+            words=words,
+            why=reject.sentence,
+            called=request.called_ae_title,
+            calling=request.calling_ae_title,
+            address=request.address,
+        )
         who = request.calling_ae_title if request.calling_ae_title.isprintable() else "?"
         sentence = f"{who} ({request.address}) was refused: {words}. {reject.sentence}"
         try:
             with self._db.write() as connection:
-                events.append(connection, "association refused", sentence, now, who=who, **facts)
+                events.append(
+                    connection,
+                    "association refused",
+                    sentence,
+                    now,
+                    who=who,
+                    called=request.called_ae_title,
+                    calling=request.calling_ae_title,
+                    address=request.address,
+                )
         except IndexUnavailable as error:
             logs.get().warning("event not written", reason=str(error))
 

@@ -44,13 +44,15 @@ class Storing:
         one = self._associations.find(event.assoc)
         if one is None:  # it was aborted while its last message waited
             return statuses.PROCESSING_FAILURE
-        one.message_bytes = 0
+        one.message_bytes, one.is_storing = 0, True
         with logs.bound(association=one.id):
             try:
                 status, why = self._keep(event, one)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 logs.get().exception("instance not kept")
                 status, why = statuses.PROCESSING_FAILURE, "unexpected error, see the node's log"
+        one.note_bytes(0)
+        one.is_storing = False
         if status == statuses.SUCCESS:
             one.instances += 1
             return status

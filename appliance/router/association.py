@@ -197,20 +197,28 @@ def open_association(
     pairs: Sequence[Pair],
     settings: Settings,
     must_end: Callable[[], bool],
+    *,
+    may_be_self: bool = False,
 ) -> Association:
     """Connect and negotiate one context for each pair, at most 128.
 
     AssociationFailed says what the peer did, and whether that is for good.
     """
     with contextlib.ExitStack() as unless_accepted:
-        connection = open_wire(destination, settings, must_end)
+        connection = open_wire(destination, settings, must_end, may_be_self=may_be_self)
         unless_accepted.callback(connection.close)
         assoc = Association(connection, destination, pairs)
         unless_accepted.pop_all()
     return assoc
 
 
-def open_wire(destination: Destination, settings: Settings, must_end: Callable[[], bool]) -> Wire:
+def open_wire(
+    destination: Destination,
+    settings: Settings,
+    must_end: Callable[[], bool],
+    *,
+    may_be_self: bool = False,
+) -> Wire:
     """Resolve the host once, refuse what leads back to this node, and connect."""
     addresses = own_node.addresses_of(destination.host)
     if not addresses:
@@ -219,7 +227,7 @@ def open_wire(destination: Destination, settings: Settings, must_end: Callable[[
             remedy="write the host's address in routing.yaml, or ask who keeps the name server",
         )
     for address in addresses:
-        if why := own_node.why_never(address, destination.port, settings):
+        if why := own_node.why_never(address, destination.port, settings, may_be_self=may_be_self):
             raise AssociationFailed(
                 f"{destination} is never sent to: it {why}.",
                 remedy=f"correct the host or port of {destination.name} in routing.yaml",

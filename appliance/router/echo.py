@@ -25,7 +25,10 @@ class Step:
 
 
 def test_destination(destination: Destination, settings: Settings) -> list[Step]:
-    """Connect, associate and echo; the list ends with the first step that failed."""
+    """Connect, associate and echo; the list ends with the first step that failed.
+
+    The destination may be this node itself.
+    """
     steps: list[Step] = []
     began = time.monotonic()
     walk = _walk(destination, settings)
@@ -42,7 +45,7 @@ def test_destination(destination: Destination, settings: Settings) -> list[Step]
 
 
 def _walk(destination: Destination, settings: Settings) -> Iterator[str]:
-    connection = open_wire(destination, settings, lambda: False)
+    connection = open_wire(destination, settings, lambda: False, may_be_self=True)
     try:
         yield f"{destination} accepts connections."
         assoc = Association(connection, destination, [ECHO_PAIR])

@@ -35,13 +35,16 @@ def plain(text: str) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def why_never(address: Address, port: int, settings: Settings) -> str:
-    """Say in words after "it" why nothing is sent there; "" when it may be."""
+def why_never(address: Address, port: int, settings: Settings, *, may_be_self: bool = False) -> str:
+    """Say in words after "it" why nothing is sent there; "" when it may be.
+
+    `may_be_self` is for a person who sends to this very node.
+    """
     if address.is_unspecified or address.is_multicast or address.is_link_local:
         return f"leads to {address}, which is no address of a DICOM node"
     if not _is_of_this_machine(address):
         return ""
-    if port == settings.receiver.port:
+    if port == settings.receiver.port and not may_be_self:
         return "is this node itself, which would send its results to itself"
     if port in _own_ports(settings):
         return f"leads to port {port} of this machine, which Brookbox uses for something else"

@@ -25,7 +25,8 @@ def send_files(
     """Send Part 10 files; give one result for each, also for what is no DICOM file.
 
     An association that fails leaves the rest as LATER with the reason; nothing is tried
-    a second time.  `own_ae_title` replaces the destination's.
+    a second time.  `own_ae_title` replaces the destination's.  This node itself may be the
+    destination: a person asked.
     """
     if own_ae_title:
         destination = replace(destination, own_ae_title=own_ae_title)
@@ -37,7 +38,7 @@ def send_files(
 
     outgoing = _readable(paths, tell)
     try:
-        store_scu.send(destination, outgoing, settings, on_result=tell)
+        store_scu.send(destination, outgoing, settings, on_result=tell, may_be_self=True)
     except AssociationFailed as problem:
         for one in outgoing:
             if one.path not in results:

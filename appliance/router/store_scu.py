@@ -70,6 +70,7 @@ def send(
     on_result: Callable[[Result], None],
     must_stop: Callable[[], bool] = lambda: False,
     must_end: Callable[[], bool] = lambda: False,
+    may_be_self: bool = False,
 ) -> None:
     """Send all of them, and tell each result as it is known.
 
@@ -80,7 +81,9 @@ def send(
     for pairs, some in _batches(instances):
         if must_stop():
             return
-        with open_association(destination, pairs, settings, must_end) as assoc:
+        with open_association(
+            destination, pairs, settings, must_end, may_be_self=may_be_self
+        ) as assoc:
             for outgoing in some:
                 if must_stop():
                     break

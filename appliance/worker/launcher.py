@@ -10,7 +10,8 @@ the stream's program, as another user.  Otherwise this one becomes the program.
 What goes wrong before that is one line on the descriptor named by the last argument.
 """
 
-# ruff: noqa: PTH - pathlib takes longer to import than everything else here together.
+# ruff: noqa: PTH103, PTH112, PTH116, PTH120
+# pathlib takes longer to import than everything else here together.
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ class Vigil:
 
     def keep(self, running: Running) -> Seen:
         """Watch until the run is over, and see to it that it is."""
-        seconds = 0.05  # short runs are seen too
+        self._look(running)  # a short run is seen at least once
+        seconds = 0.05
         while not running.wait(seconds):
             seconds = min(seconds * 1.3, _LOOK_SECONDS)
             stop = self._reason(running)

@@ -1,154 +1,26 @@
-"""The dispatcher as a process of its own, with real gearmand and a real index, killed and doubled."""
+"""The dispatcher as a process of its own, with a real gearmand and index, killed and doubled."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import yaml
 
-from appliance import bells, ids, settings_file
-from appliance.disk.layout import Layout
+from appliance import bells, ids
 from appliance.dispatcher.again import run_again
 from appliance.errors import JobError
-from appliance.index import arrival_list, arrivals, attempts, database, job_list, jobs, lanes, migrate
-from appliance.index.arrival_list import ArrivalRow
-from appliance.index.arrivals import Association, Reception
-from appliance.index.database import Database
-from appliance.index.job_list import Filter
-from appliance.index.jobs import Job
+from appliance.index import attempts, jobs, lanes
 from appliance.index.states import Ending
 from appliance.queue.listen import Ears, listen
-from tests.kit import catalogued
+from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
 from tests.kit.waiting import wait_for
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-INFO = '{"AETitle": "ECHO", "command": ["true"], "trusted": true, "quiet_seconds": 0.5'
-
-
-class Bench:
-    """A node's folder with an index, where a test plays the receiver and the worker."""
-
-    def __init__(self, home: Path, server: str) -> None:
-        self.home = home
-        config = {
-            "queue": {"servers": [server], "ring_again_seconds": 1},
-            "completeness": {"quiet_seconds": 0.5, "quiet_after_abort_seconds": 1.0},
-            "jobs": {"retry_seconds": 1},
-        }
-        (home / "config").mkdir()
-        self.file = home / "config" / "brookbox.yaml"
-        self.file.write_text(yaml.safe_dump(config))
-        self.settings = settings_file.load(self.file, home, {})
-        self.layout = Layout(self.settings.data_root)
-        self.layout.make()
-        self.db: Database = database.connect(self.settings)
-        migrate.migrate(self.db)
-        self.stream("ECHO")
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._associations = 0
-
-    def stream(self, ae_title: str, more: str = "") -> None:
-        folder = self.home / "streams" / ae_title.lower()
-        folder.mkdir(parents=True, exist_ok=True)
-        text = INFO.replace("ECHO", ae_title) + more + "}"
-        (folder / "info.json").write_text(text)
-
-    def start(self) -> subprocess.Popen[bytes]:
-        code = (
-            "import sys; from pathlib import Path; from appliance import settings_file;"
-            "from appliance.dispatcher.service import run;"
-            f"sys.exit(run(settings_file.load(Path({str(self.file)!r}), Path({str(self.home)!r}), {{}})))"
-        )
-        env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
-        out = (self.home / "dispatcher.log").open("ab")
-        process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=out, stderr=out)
-        out.close()
-        self.processes.append(process)
-        wait_for(lambda: (self.layout.run / "dispatcher.bell").exists(), "the bell is there")
-        return process
-
-    def stop(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            process.wait(20)
-        self.db.close()
-
-    def associate(self, calling: str = "CT1", called: str = "ECHO", process: str = "") -> str:
-        id = ids.new_id()
-        name = process or str(ids.this_process())
-        now = datetime.now(UTC)
-        arrivals.open_association(
-            self.db, Association(id, called, calling, "127.0.0.1", name, now)
-        )
-        return id
-
-    def receive(self, association: str, study: str, number: int, called: str = "ECHO") -> None:
-        now = datetime.now(UTC)
-        with self.db.write() as connection:
-            instance = catalogued.add(connection, study, number, now)
-            arrivals.receive(
-                connection,
-                Reception(
-                    instance, study, f"{study}.1", called, "CT1", "127.0.0.1", association, now
-                ),
-                "study",
-            )
-        bells.ring(self.layout.run, "dispatcher")
-
-    def release(self, association: str, ending: Ending = Ending.RELEASED) -> None:
-        now = datetime.now(UTC)
-        arrivals.close_association(self.db, association, ending, now, instances=1, failures=0)
-        bells.ring(self.layout.run, "dispatcher")
-
-    def send(self, study: str, *numbers: int, called: str = "ECHO") -> None:
-        association = self.associate(called=called)
-        for number in numbers:
-            self.receive(association, study, number, called)
-        self.release(association)
-
-    def jobs(self) -> list[Job]:
-        with self.db.read() as connection:
-            return job_list.jobs_matching(connection, Filter(), 1000)[::-1]
-
-    def closed(self) -> list[ArrivalRow]:
-        with self.db.read() as connection:
-            return arrival_list.closed(connection, 1000)[::-1]
-
-    def claim(self, worker: str, lease_seconds: float = 60) -> Job | None:
-        return attempts.claim_next(
-            self.db,
-            "ECHO",
-            lanes=9,
-            worker=worker,
-            lease=timedelta(seconds=lease_seconds),
-            now=datetime.now(UTC),
-        )
-
-
-@pytest.fixture
-def gearmand() -> Iterator[Gearmand]:
-    one = Gearmand()
-    yield one
-    one.kill()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, gearmand: Gearmand) -> Iterator[Bench]:
-    one = Bench(tmp_path, gearmand.server)
-    yield one
-    one.stop()
 
 
 class Ear:
@@ -184,7 +56,7 @@ def ear(gearmand: Gearmand) -> Iterator[Ear]:
 def test_from_the_end_of_the_quiet_time_to_the_ring_it_takes_milliseconds(
     bench: Bench, ear: Ear
 ) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.1", 1)
     wait_for(lambda: ear.heard, "the first job was rung", 10)
     late = []
@@ -202,7 +74,7 @@ def test_from_the_end_of_the_quiet_time_to_the_ring_it_takes_milliseconds(
 
 
 def test_a_study_is_one_job_with_its_inputs_sender_and_reason(bench: Bench, ear: Ear) -> None:
-    bench.start()
+    bench.start("dispatcher")
     association = bench.associate()
     for number in range(1, 6):
         bench.receive(association, "1.5", number)
@@ -217,8 +89,8 @@ def test_a_study_is_one_job_with_its_inputs_sender_and_reason(bench: Bench, ear:
 
 
 def test_two_dispatchers_make_one_job_of_each_study(bench: Bench, ear: Ear) -> None:
-    bench.start()
-    bench.start()
+    bench.start("dispatcher")
+    bench.start("dispatcher")
     for number in range(10):
         bench.send(f"1.{number}", 1, 2)
     wait_for(lambda: len(bench.closed()) == 10, "every arrival is closed", 20)
@@ -227,12 +99,9 @@ def test_two_dispatchers_make_one_job_of_each_study(bench: Bench, ear: Ear) -> N
 
 
 def test_an_aborted_study_waits_longer_and_may_be_incomplete(bench: Bench, ear: Ear) -> None:
-    bench.stream("LEARNS")
-    text = (bench.home / "streams" / "learns" / "info.json").read_text()
-    text = text.replace(', "quiet_seconds": 0.5', "")
-    (bench.home / "streams" / "learns" / "info.json").write_text(text)
+    bench.stream("LEARNS", quiet_seconds=None)
     time.sleep(1.1)  # a folder counts once it has settled
-    bench.start()
+    bench.start("dispatcher")
     association = bench.associate(called="LEARNS")
     bench.receive(association, "1.7", 1, "LEARNS")
     bench.release(association, Ending.ABORTED)
@@ -243,7 +112,7 @@ def test_an_aborted_study_waits_longer_and_may_be_incomplete(bench: Bench, ear: 
 
 
 def test_a_late_instance_makes_a_superseding_job_over_everything(bench: Bench, ear: Ear) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.8", 1, 2)
     [first] = wait_for(bench.jobs, "the first job", 10)
     bench.send("1.8", 3)
@@ -256,7 +125,7 @@ def test_a_late_instance_makes_a_superseding_job_over_everything(bench: Bench, e
 def test_the_same_study_again_makes_no_job_while_its_job_waits_runs_or_was_good(
     bench: Bench, ear: Ear
 ) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.9", 1, 2)
     wait_for(bench.jobs, "the job", 10)
     bench.send("1.9", 2, 1)
@@ -281,9 +150,9 @@ def test_the_same_study_again_makes_no_job_while_its_job_waits_runs_or_was_good(
 
 
 def test_on_resend_run_makes_a_new_job(bench: Bench, ear: Ear) -> None:
-    bench.stream("ECHO", ', "on_resend": "run"')
+    bench.stream("ECHO", on_resend="run")
     time.sleep(1.1)  # a folder counts once it has settled
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.10", 1)
     wait_for(bench.jobs, "the job", 10)
     job = bench.claim(str(ids.this_process()))
@@ -295,13 +164,11 @@ def test_on_resend_run_makes_a_new_job(bench: Bench, ear: Ear) -> None:
     assert bench.jobs()[1].result_seed != job.result_seed
 
 
-def test_only_accepted_instances_are_input_and_none_of_them_is_told(
-    bench: Bench, ear: Ear
-) -> None:
-    bench.stream("ECHO", ', "accepts": {"Modality": ["MR"]}')
-    bench.stream("ODD", ', "accepts": {"InstanceNumber": ["2", "3"]}')
+def test_only_accepted_instances_are_input_and_none_of_them_is_told(bench: Bench, ear: Ear) -> None:
+    bench.stream("ECHO", accepts={"Modality": ["MR"]})
+    bench.stream("ODD", accepts={"InstanceNumber": ["2", "3"]})
     time.sleep(1.1)  # a folder counts once it has settled
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.11", 1, 2, 3)
     bench.send("1.11", 1, 2, 3, called="ODD")
     wait_for(lambda: len(bench.closed()) == 2, "both are closed", 10)
@@ -313,12 +180,12 @@ def test_only_accepted_instances_are_input_and_none_of_them_is_told(
 
 
 def test_kill_of_the_dispatcher_loses_nothing(bench: Bench, ear: Ear) -> None:
-    process = bench.start()
+    process = bench.start("dispatcher")
     bench.send("1.20", 1)
     process.kill()
     process.wait()
     bench.send("1.21", 1)
-    bench.start()
+    bench.start("dispatcher")
     wait_for(lambda: len(bench.jobs()) == 2, "both jobs", 10)
     wait_for(lambda: set(ear.heard) == {1, 2}, "both were rung", 10)
 
@@ -326,7 +193,7 @@ def test_kill_of_the_dispatcher_loses_nothing(bench: Bench, ear: Ear) -> None:
 def test_queued_jobs_are_rung_again_and_at_once_after_an_outage(
     bench: Bench, gearmand: Gearmand, ear: Ear
 ) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.30", 1)
     wait_for(lambda: ear.heard.count(1) >= 3, "it was rung again and again", 10)
     gearmand.kill()
@@ -338,7 +205,7 @@ def test_queued_jobs_are_rung_again_and_at_once_after_an_outage(
 
 
 def test_a_gearmand_that_hangs_delays_no_study(bench: Bench, gearmand: Gearmand) -> None:
-    bench.start()
+    bench.start("dispatcher")
     os.kill(gearmand.pid, signal.SIGSTOP)
     try:
         for number in range(3):
@@ -360,7 +227,7 @@ def dead_process() -> str:
 def test_the_job_of_a_dead_worker_goes_again_and_fails_after_three_attempts(
     bench: Bench, ear: Ear
 ) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.50", 1)
     for attempt in (1, 2, 3):
         wait_for(lambda: bench.jobs() and bench.jobs()[0].state == "queued", "it is queued", 15)
@@ -376,7 +243,7 @@ def test_the_job_of_a_dead_worker_goes_again_and_fails_after_three_attempts(
 def test_the_job_of_a_silent_worker_goes_again_when_its_lease_ran_out(
     bench: Bench, ear: Ear
 ) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.51", 1)
     wait_for(bench.jobs, "the job", 10)
     assert bench.claim("elsewhere/1/1.0", lease_seconds=1) is not None
@@ -386,7 +253,7 @@ def test_the_job_of_a_silent_worker_goes_again_when_its_lease_ran_out(
 def test_the_associations_of_a_dead_receiver_are_closed_and_hold_nothing(
     bench: Bench, ear: Ear
 ) -> None:
-    bench.start()
+    bench.start("dispatcher")
     association = bench.associate(process=dead_process())
     bench.receive(association, "1.52", 1)
     [job] = wait_for(bench.jobs, "the job", 15)
@@ -395,7 +262,7 @@ def test_the_associations_of_a_dead_receiver_are_closed_and_hold_nothing(
 
 
 def test_a_deferred_job_is_rung_when_it_is_due(bench: Bench, ear: Ear) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.53", 1)
     wait_for(lambda: 1 in ear.heard, "it was rung", 10)
     job = bench.claim(str(ids.this_process()))
@@ -411,7 +278,7 @@ def test_a_deferred_job_is_rung_when_it_is_due(bench: Bench, ear: Ear) -> None:
 
 
 def test_waiting_jobs_are_told_why(bench: Bench, ear: Ear) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.54", 1)
     wait_for(lambda: _reason(bench) == "No worker is running.", "nobody works", 15)
     worker = str(ids.this_process())
@@ -429,7 +296,7 @@ def _reason(bench: Bench) -> str:
 
 
 def test_a_retry_by_a_person_is_rung_at_once(bench: Bench, ear: Ear) -> None:
-    bench.start()
+    bench.start("dispatcher")
     bench.send("1.55", 1)
     wait_for(lambda: 1 in ear.heard, "it was rung", 10)
     jobs.cancel(bench.db, 1, "anna", datetime.now(UTC))
@@ -440,7 +307,7 @@ def test_a_retry_by_a_person_is_rung_at_once(bench: Bench, ear: Ear) -> None:
 
 
 def test_the_dispatcher_stops_at_once_and_leaves_no_beat(bench: Bench) -> None:
-    process = bench.start()
+    process = bench.start("dispatcher")
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0

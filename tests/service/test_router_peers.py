@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,14 @@ def test_files_of_a_person_are_sent_and_each_is_told(tmp_path: Path) -> None:
     assert [one.kind for one in results] == ["sent", "sent", "failed", "failed"]
     assert len(asked) == 2
     assert sorted(told) == sorted([*good, text, tmp_path / "absent"])
+
+
+def test_a_person_may_send_to_this_very_node(tmp_path: Path) -> None:
+    with scp(lambda event: 0, CT) as (port, _asked):
+        itself = replace(Settings(), receiver=replace(Settings().receiver, port=port))
+        files = [outgoing(tmp_path)[0].path]
+        assert [one.kind for one in send_files(files, destination(port), itself)] == ["sent"]
+        assert echo.test_destination(destination(port), itself)[1].is_good
 
 
 def test_files_for_a_peer_that_is_down_are_told_as_not_sent(tmp_path: Path) -> None:

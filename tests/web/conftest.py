@@ -9,10 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from appliance.index import attempts, database, migrate
 from appliance.index.attempts import Finish
@@ -65,8 +67,20 @@ def app(day: Day) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     """A browser on the node's own machine."""
+    return browser(app, "http://127.0.0.1:2813")
+
+
+def browser(app: Flask, site: str, address: str = "127.0.0.1") -> FlaskClient:
+    """A browser at this address that asks for this site."""
+
+    class Browser(FlaskClient):
+        def open(self, *args: Any, **more: Any) -> TestResponse:
+            more.setdefault("base_url", site)
+            return super().open(*args, **more)
+
+    app.test_client_class = Browser
     client = app.test_client()
-    client.environ_base["HTTP_HOST"] = "127.0.0.1:2813"
+    client.environ_base["REMOTE_ADDR"] = address
     return client
 
 

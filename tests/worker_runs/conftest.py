@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from appliance.settings import Node, Settings
 from appliance.worker.container import Docker
 from appliance.worker.container_runs import ContainerExecutor
 from tests.kit import engine
-from tests.kit.runs import Workshop
+from tests.kit.runs import InBackground, Workshop, begin
 
 # Runs what the stream's key env.CODE holds, so that one image does for all tests.
 RUN = """\
@@ -48,3 +50,22 @@ def workshop(tmp_path: Path) -> Workshop:
 @pytest.fixture
 def containers(workshop: Workshop, docker_required: Docker) -> ContainerExecutor:
     return ContainerExecutor(workshop.settings)
+
+
+Begin = Callable[..., InBackground]
+
+
+@pytest.fixture
+def contained(workshop: Workshop, containers: ContainerExecutor, image: str) -> Begin:
+    """Begin a run of this code in a container, with these keys in info.json."""
+    numbers = iter(range(1, 100))
+
+    def start(code: str, *, files: dict[str, str] | None = None, **info: Any) -> InBackground:
+        number = next(numbers)
+        environment = {"CODE": dedent(code), **info.pop("env", {})}
+        keys = {"image": image, "command": ["python3", "-u", "/opt/run.py"], **info}
+        stream = workshop.stream(f"s{number}", {**keys, "env": environment}, files)
+        assert containers.why_not(stream) is None, containers.why_not(stream)
+        return begin(containers, workshop.run_of(containers, stream, number))
+
+    return start

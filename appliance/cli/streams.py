@@ -1,0 +1,155 @@
+"""`brookbox streams`: look at streams, make one, check one, get its image, run it by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli import show
+from appliance.cli.asked import Asked, pass_asked
+from appliance.errors import BrookboxError, NotFound
+from appliance.health.node_checks import best_lanes
+from appliance.index.lanes import Lane
+from appliance.settings import Settings
+from appliance.streams.catalog import Stream, read_stream, read_streams
+
+
+@click.group()
+def streams() -> None:
+    """The streams: list, new, check, build, pull, load, run."""
+
+
+@streams.command(name="list")
+@pass_asked
+def list_streams(asked: Asked) -> None:
+    """List the streams, and whether each can run."""
+    settings = asked.settings()
+    found = read_streams(settings.streams_folder).all
+    lanes = _lanes(asked)
+    if asked.as_json:
+        show.as_json([_tree(stream, lanes.get(stream.ae_title)) for stream in found])
+        return
+    rows = [
+        (
+            stream.ae_title,
+            stream.folder.name,
+            stream.info.version if stream.info else "",
+            stream.info.image if stream.info else "",
+            _state(stream, lanes.get(stream.ae_title)),
+        )
+        for stream in found
+    ]
+    columns = ("AE title", "folder", "version", "image", "state")
+    show.table(columns, rows, f"There is no stream in {settings.streams_folder}.")
+
+
+@streams.command()
+@click.argument("name")
+@click.option("--ae-title", default="", help="Its AE title; made from the name by default.")
+@pass_asked
+def new(asked: Asked, name: str, ae_title: str) -> None:
+    """Make a folder to begin with: info.json, run.py, Dockerfile, a test."""
+    from appliance.cli.stream_new import new_stream
+
+    folder = new_stream(asked.settings().streams_folder, name, ae_title)
+    if asked.as_json:
+        show.as_json({"folder": folder})
+        return
+    click.echo(f"{folder} is there, switched off. Next:")
+    click.echo(f"  edit {folder / 'run.py'} and {folder / 'info.json'}")
+    click.echo(f"  brookbox streams build {folder}")
+    click.echo(f"  brookbox streams run {folder} INPUT OUTPUT")
+    click.echo('  set "enabled": 1 in info.json')
+
+
+@streams.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, path_type=Path))
+@pass_asked
+def check(asked: Asked, folder: Path | None) -> int:
+    """Say what is wrong with a stream's folder, or with all of them."""
+    settings = asked.settings()
+    if folder is not None:
+        found: tuple[Stream, ...] = (read_stream(folder.absolute()),)
+    else:
+        found = read_streams(settings.streams_folder).all
+    good = all(stream.is_good for stream in found)
+    if asked.as_json:
+        show.as_json([_tree(stream, None) for stream in found])
+        return 0 if good else 1
+    for stream in found:
+        if not stream.problems:
+            click.echo(f"{stream.folder.name} is good (AE title {stream.ae_title}).")
+        for problem in stream.problems:
+            level = "wrong" if problem.stops else "warn"
+            click.echo(f"{level:<6}{stream.folder.name}/{problem}")
+    return 0 if good else 1
+
+
+@streams.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
+@click.argument("output", type=click.Path(file_okay=False, path_type=Path))
+@pass_asked
+def run(asked: Asked, folder: Path, source: Path, output: Path) -> int:
+    """Run a stream over a folder of DICOM files, exactly as the node would."""
+    from appliance.cli.stream_run import run_stream
+
+    ran = run_stream(asked.settings(), folder, source, output, quiet=asked.as_json)
+    if asked.as_json:
+        show.as_json(ran)
+        return 0 if ran.state == "succeeded" else 1
+    way = f"in {ran.image}" if ran.image else "as a plain process"
+    click.echo(f"It {ran.state} {way} after {ran.seconds} s. {ran.reason} {ran.message}".rstrip())
+    if ran.remedy:
+        show.note(f"try: {ran.remedy}")
+    click.echo(f"{len(ran.results)} results and {len(ran.others)} other files are in {output}.")
+    return 0 if ran.state == "succeeded" else 1
+
+
+def _lanes(asked: Asked) -> dict[str, Lane]:
+    """Ask the index what the workers say; nothing when there is no node yet."""
+    try:
+        db = asked.open_index()
+        try:
+            return best_lanes(db)
+        finally:
+            db.close()
+    except BrookboxError:
+        return {}
+
+
+def _state(stream: Stream, lane: Lane | None) -> str:
+    stops = [str(problem) for problem in stream.problems if problem.stops]
+    if stops:
+        return f"does not serve: {'; '.join(stops)}"
+    if not stream.is_enabled:
+        return "off (enabled is 0)"
+    if lane is None:
+        return "good; no worker serves it now"
+    return f"can run ({lane.executor})" if lane.is_open else f"its jobs wait: {lane.why_not}"
+
+
+def _tree(stream: Stream, lane: Lane | None) -> dict[str, object]:
+    info = stream.info
+    return {
+        "ae_title": stream.ae_title,
+        "folder": stream.folder,
+        "good": stream.is_good,
+        "enabled": stream.is_enabled,
+        "contract": stream.contract,
+        "problems": [str(problem) for problem in stream.problems],
+        "info": info.model_dump(mode="json", by_alias=True) if info else None,
+        "lane": lane,
+    }
+
+
+def _named(settings: Settings, which: str) -> Stream:
+    """Find a stream by AE title, by the name of its folder, or by its path."""
+    known = read_streams(settings.streams_folder)
+    by_name = [one for one in known.all if which in (one.ae_title, one.folder.name)]
+    if by_name:
+        return by_name[0]
+    if Path(which).is_dir():
+        return read_stream(Path(which).absolute())
+    raise NotFound(f"there is no stream {which}", remedy="brookbox streams list")

@@ -1,0 +1,108 @@
+"""The processes that receive side by side: started, watched, started again, stopped."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+
+from appliance import logs
+from appliance.receiver import child
+from appliance.settings import Settings
+
+_QUICK_DEATH_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_STOP_SECONDS = 36.0  # over the 30 s that a child lets its associations finish
+
+# Forked, so that all share the listening socket and what was imported; the parent
+# has neither threads nor a connection to the index when it forks.
+_FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One child's place, whoever sits in it now."""
+
+    number: int
+    process: BaseProcess | None = None
+    started_at: float = 0.0
+    quick_deaths: int = 0
+    start_again_at: float = 0.0
+
+
+class Children:
+    """As many receiving processes as the settings say."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._seats: list[_Seat] = []
+
+    def start(self, settings: Settings) -> None:
+        """Start every child that is missing and whose pause is over."""
+        while len(self._seats) < settings.receiver.processes:
+            self._seats.append(_Seat(len(self._seats)))
+        for seat in self._seats:
+            if seat.process is None and time.monotonic() >= seat.start_again_at:
+                seat.process = _FORK.Process(
+                    target=child.run,
+                    args=(settings, self._listening, seat.number),
+                    name=f"receiver-{seat.number}",
+                )
+                seat.process.start()
+                seat.started_at = time.monotonic()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a death, at most so long; True when a child died."""
+        living = [seat.process.sentinel for seat in self._seats if seat.process is not None]
+        if living:
+            connection.wait(living, seconds)
+        else:
+            time.sleep(min(seconds, 0.1))
+        dead = [seat for seat in self._seats if self._is_dead(seat)]
+        return bool(dead)
+
+    def reload(self) -> None:
+        """Have every child read the settings again."""
+        self._signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """Let every child finish its associations, then make sure that none is left."""
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for seat in self._seats:
+            if seat.process is None:
+                continue
+            seat.process.join(max(0.0, deadline - time.monotonic()))
+            if seat.process.is_alive():
+                logs.get().error("a receiving process did not stop", pid=seat.process.pid)
+                seat.process.kill()
+                seat.process.join()
+            seat.process = None
+
+    def _is_dead(self, seat: _Seat) -> bool:
+        """Notice a death and say when the seat is filled again: at once, then later and later."""
+        if seat.process is None or seat.process.is_alive():
+            return False
+        lived = time.monotonic() - seat.started_at
+        seat.quick_deaths = seat.quick_deaths + 1 if lived < _QUICK_DEATH_SECONDS else 0
+        pause = min(0.1 * 2**seat.quick_deaths, _LONGEST_PAUSE_SECONDS) if seat.quick_deaths else 0
+        seat.start_again_at = time.monotonic() + pause
+        logs.get().error(
+            "a receiving process died",
+            pid=seat.process.pid,
+            exit_code=seat.process.exitcode,
+            starts_again_in_seconds=round(pause, 1),
+        )
+        seat.process.close()
+        seat.process = None
+        return True
+
+    def _signal(self, number: int) -> None:
+        for seat in self._seats:
+            if seat.process is not None and seat.process.is_alive() and seat.process.pid:
+                os.kill(seat.process.pid, number)

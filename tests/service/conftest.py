@@ -1,0 +1,165 @@
+"""A receiver in a folder of its own, without the rest of the node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from appliance import settings_file
+from appliance.disk.layout import Layout
+from appliance.index import arrivals, catalog, database, events, migrate, schema
+from appliance.index.database import Database
+from appliance.settings import Settings
+from tests.kit import peers
+from tests.kit.waiting import free_port, wait_for
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+START = (
+    "import sys; from pathlib import Path; from appliance import settings_file;"
+    "from appliance.receiver.service import run;"
+    "sys.exit(run(settings_file.load(Path('config/brookbox.yaml'), Path.cwd(), {})))"
+)
+
+
+@dataclass
+class Receiver:
+    """One receiver process and its children; `settings` are laid over quick ones."""
+
+    home: Path
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prelude: str = ""  # Python that runs in it first, to break something
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        self.log = self.home / "receiver.log"
+        (self.home / "config").mkdir(parents=True)
+        (self.home / "streams").mkdir()
+        self.write_settings()
+        self.add_stream("ECHO")
+        self.db: Database = database.connect(self.loaded)
+        migrate.migrate(self.db)
+
+    def write_settings(self) -> None:
+        merged: dict[str, dict[str, Any]] = {
+            "node": {"log_level": "debug"},
+            "receiver": {
+                "address": "127.0.0.1", "port": self.port, "processes": 2,
+                "reserve_gb": 0.05, "reserve_percent": 0,
+            },
+        }  # fmt: skip
+        for section, values in self.settings.items():
+            merged.setdefault(section, {}).update(values)
+        (self.home / "config" / "brookbox.yaml").write_text(yaml.safe_dump(merged))
+
+    @property
+    def loaded(self) -> Settings:
+        return settings_file.load(self.home / "config" / "brookbox.yaml", self.home, {})
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.loaded.data_root)
+
+    def add_stream(self, ae_title: str, **info: Any) -> Path:
+        folder = self.home / "streams" / f"s{len(list((self.home / 'streams').iterdir()))}"
+        folder.mkdir()
+        facts = {"AETitle": ae_title, "command": ["true"], "trusted": True, **info}
+        (folder / "info.json").write_text(json.dumps(facts))
+        return folder
+
+    def start(self, ready: bool = True) -> Receiver:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", self.prelude + "\n" + START],
+                cwd=self.home,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        if ready:
+            wait_for(lambda: peers.echoscu(self.port, "ECHO"), "the receiver answers", 20)
+        return self
+
+    def children(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children()
+
+    def text(self) -> str:
+        return self.log.read_text("utf-8", "replace")
+
+    def stop(self) -> int:
+        assert self.process is not None
+        family = [psutil.Process(self.process.pid), *self.children()] if self.is_alive() else []
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(45)
+        _, left = psutil.wait_procs(family, timeout=5)
+        for one in left:
+            one.kill()
+        self.process = None
+        assert not left
+        return code
+
+    def kill(self) -> None:
+        """kill -9 of all of it."""
+        assert self.process is not None
+        for one in [*self.children(), psutil.Process(self.process.pid)]:
+            one.kill()
+        self.process.wait()
+        self.process = None
+
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    # -- what it knows ------------------------------------------------------------------------
+
+    def rows(self, table: sa.Table) -> list[Any]:
+        with self.db.read() as connection:
+            return list(connection.execute(sa.select(table)).all())
+
+    def instance(self, sop_instance_uid: str) -> catalog.Instance | None:
+        with self.db.read() as connection:
+            return catalog.find_instance(connection, sop_instance_uid)
+
+    def instances(self) -> list[Any]:
+        return self.rows(schema.instances)
+
+    def associations(self) -> list[Any]:
+        return self.rows(schema.associations)
+
+    def open_arrivals(self) -> list[arrivals.OpenArrival]:
+        return arrivals.open_arrivals(self.db, datetime(2000, 1, 1, tzinfo=UTC))
+
+    def events(self, kind: str) -> list[events.Event]:
+        with self.db.read() as connection:
+            return events.latest(connection, 1000, kind=kind)
+
+    def stored(self) -> list[Path]:
+        return sorted(path for path in self.layout.studies.rglob("*") if path.is_file())
+
+    def waiting(self) -> list[Path]:
+        return [path for path in self.layout.incoming.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    """A receiver that was not started yet; whatever the test leaves running is ended."""
+    one = Receiver(tmp_path / "node")
+    yield one
+    one.db.close()
+    if one.is_alive():
+        one.kill()
+    tail = one.text()[-3000:] if one.log.exists() else ""
+    assert "Traceback" not in tail, tail
