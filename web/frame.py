@@ -76,7 +76,7 @@ class Json(DefaultJSONProvider):
     """JSON of our values: moments in ISO 8601, records as objects, keys in their order."""
 
     sort_keys = False
-    ensure_ascii = False
+    ensure_ascii = True  # a name that is no text, such as that of a file, has no UTF-8
 
     @staticmethod
     def default(value: Any) -> Any:

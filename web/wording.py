@@ -23,6 +23,11 @@ DELIVERY_STATES = {
 }
 
 
+_NO_NAMES = frozenset(
+    "A All An Another Its It No Nobody None Nothing One Only Some The There This Waits".split()
+)
+
+
 def lasted(length: timedelta | float | None) -> str:
     """Say a length of time: 0.4 s, 14 s, 2 min 14 s, 3 h 5 min, 2 days 4 h."""
     if length is None:
@@ -111,10 +116,12 @@ def scanner_date(text: str) -> str:
 
 
 def lower_first(sentence: str) -> str:
-    """Let a sentence go on after a colon: "It ran out" becomes "it ran out"."""
-    if len(sentence) > 1 and sentence[1].isupper():
-        return sentence  # an abbreviation
-    return sentence[:1].lower() + sentence[1:]
+    """Let a sentence go on after a colon: "It ran out" becomes "it ran out".
+
+    Only words that are no names: "Docker does not answer" stays as it is.
+    """
+    is_plain = sentence.split(" ", 1)[0] in _NO_NAMES
+    return sentence[:1].lower() + sentence[1:] if is_plain else sentence
 
 
 def _group(group: str) -> str:

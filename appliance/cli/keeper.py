@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from appliance.health.node_lock import VARIABLE
+from appliance.health.supervisor import SOCKET
 from appliance.lifecycle import Lifecycle, die_with_parent
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -40,6 +41,8 @@ class Keeper:
 
     def start(self) -> None:
         """Start supervisord; it works in run/, where its socket is."""
+        # One that was killed leaves its socket, which the next one would complain of.
+        (self._conf.parent / SOCKET).unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._conf)]
         environment = {**os.environ, VARIABLE: str(self._data_root)}
         # From a checkout the package is found in the folder that we were started in.

@@ -72,13 +72,14 @@ class Heartbeat:
         return {name: why for name, why in found.items() if why}
 
     def _ask(self, settings: Settings, now: datetime) -> dict[str, str]:
-        questions: dict[str, Callable[[Settings], str]] = {
+        patience = min(10.0, settings.housekeeper.beat_seconds)
+        questions: dict[str, Callable[[Settings, float], str]] = {
             "receiver": answers.receiver_answers,
             "web": answers.web_answers,
         }
         if settings.queue.start_gearmand:
             questions["gearmand"] = answers.gearmand_answers
-        found = {name: ask(settings) for name, ask in questions.items()}
+        found = {name: ask(settings, patience) for name, ask in questions.items()}
         try:
             with self._db.read() as connection:
                 found |= silent(beats.all_beats(connection), ids.this_process().host, now)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from appliance.errors import LeaseLost
 from appliance.index import schema as t
 from appliance.index.database import Database
-from appliance.index.jobs import Job, get
+from appliance.index.jobs import Job, get, tell_end
 from appliance.index.states import OUTCOME_STATES, JobState
 
 
@@ -145,6 +145,7 @@ def finish(connection: sa.Connection, job: Job, end: Finish, now: datetime) -> N
     if result.rowcount == 0:
         raise _lost(job)
     _close_steps(connection, job.id, now)
+    tell_end(connection, job.id, job.worker, now)
 
 
 def finish_cancelled(connection: sa.Connection, job: Job, who: str, now: datetime) -> None:
@@ -164,6 +165,7 @@ def finish_cancelled(connection: sa.Connection, job: Job, who: str, now: datetim
     if result.rowcount == 0:
         raise _lost(job)
     _close_steps(connection, job.id, now)
+    tell_end(connection, job.id, who, now)
 
 
 def requeue(
@@ -207,6 +209,8 @@ def requeue(
         if result.rowcount == 0:
             raise _lost(job)
         _close_steps(connection, job.id, now)
+        if values["state"] != JobState.QUEUED:
+            tell_end(connection, job.id, job.worker, now)
         return str(values["state"])
 
 

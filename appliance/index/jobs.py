@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from appliance.errors import JobError, NotFound
+from appliance.index import events
 from appliance.index import schema as t
 from appliance.index.database import Database
 from appliance.index.states import ACTIVE, ENDED, JobState
@@ -144,6 +145,7 @@ def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
                     state=JobState.CANCELLED, ended_at=now, reason=f"It was cancelled by {who}."
                 )
             )
+            tell_end(connection, job_id, who, now)
             return JobState.CANCELLED
         if job.state == JobState.RUNNING:
             connection.execute(
@@ -217,6 +219,22 @@ def set_wait_reason(db: Database, ae_title: str, reason: str) -> None:
         )
 
 
+def tell_end(connection: sa.Connection, job_id: int, who: str, now: datetime) -> None:
+    """Append the event of a job's end to the audit trail, in the move's own transaction."""
+    job = get(connection, job_id)
+    why = f": {job.reason}" if job.reason else "."
+    events.append(
+        connection,
+        f"job {job.state}",
+        f"Job {job.id} of {job.ae_title} {job.state} with {job.result_count} results{why}",
+        now,
+        who=who,
+        study_uid=job.study_uid,
+        job_id=job.id,
+        attempt=job.attempt,
+    )
+
+
 def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetime) -> None:
     c = t.jobs.c
     older = (
@@ -234,12 +252,12 @@ def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetim
         .where(*older, c.superseded_by.is_(None), c.state.in_([*ACTIVE, *ENDED]))
         .values(superseded_by=job_id)
     )
+    waiting = list(connection.scalars(sa.select(c.id).where(*older, c.state == JobState.QUEUED)))
+    reason = f"It was superseded by job {job_id}, which has more of the study."
     connection.execute(
         sa.update(t.jobs)
-        .where(*older, c.state == JobState.QUEUED)
-        .values(
-            state=JobState.CANCELLED,
-            ended_at=now,
-            reason=f"It was superseded by job {job_id}, which has more of the study.",
-        )
+        .where(c.id.in_(waiting), c.state == JobState.QUEUED)
+        .values(state=JobState.CANCELLED, ended_at=now, reason=reason)
     )
+    for one in waiting:
+        tell_end(connection, one, "", now)

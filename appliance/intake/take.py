@@ -16,7 +16,7 @@ from appliance.dicom.header import Buffer, Header, opened, read_header
 from appliance.disk import quarantine
 from appliance.disk.incoming import Incoming, Written
 from appliance.disk.layout import Layout
-from appliance.errors import DiskError, DoesNotMatch, IndexUnavailable, InstanceRefused
+from appliance.errors import DoesNotMatch, IndexUnavailable, InstanceRefused
 from appliance.index import events
 from appliance.index.database import Database
 from appliance.intake.filing import Arrived, Filing, Kept, Sender
@@ -87,7 +87,7 @@ class Intake:
     def _file(self, arrived: Arrived) -> Kept:
         try:
             kept = self._filing.file(arrived)
-        except (DiskError, IndexUnavailable):
+        except BaseException:
             self._incoming.leave(arrived.written.path)
             raise
         arrived.written.path.unlink(missing_ok=True)

@@ -71,7 +71,8 @@ class Children:
         self._signal(signal.SIGHUP)
 
     def stop(self) -> None:
-        """Let every child finish its associations, then make sure that none is left."""
+        """Close the port, let every child finish, then make sure that none is left."""
+        self._listening.close()
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         for seat in self._seats:

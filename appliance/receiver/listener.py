@@ -6,6 +6,7 @@ child that dies loses only its own connections.
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import socket
 import time
@@ -94,6 +95,7 @@ class SharedServer(ThreadedAssociationServer):
 
     def __init__(self, *args: Any, listening: socket.socket, **words: Any) -> None:
         self._listening = listening
+        self._context = contextvars.copy_context()
         super().__init__(*args, **words)
 
     def server_bind(self) -> None:
@@ -115,6 +117,10 @@ class SharedServer(ThreadedAssociationServer):
         """Accept no more here.  pynetdicom's own would look for this server in its list."""
         BaseServer.shutdown(self)
         self.server_close()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Carry what is bound to the log into the association's threads."""
+        self._context.copy().run(super().process_request_thread, request, client_address)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; one that stalls within a PDU ends with the network timeout."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from appliance import logs
 from appliance.errors import BrookboxError, DiskError, DoesNotMatch, IndexUnavailable, LeaseLost
-from appliance.index import attempts, catalog, events, job_list, jobs
+from appliance.index import attempts, catalog, job_list, jobs
 from appliance.index.attempts import Finish
 from appliance.index.jobs import Job
 from appliance.index.states import ENDED
@@ -166,18 +166,10 @@ class _Attempt:
     def _tell(self) -> None:
         """Tell everybody what became of the job; nothing when it only goes again."""
         site, job = self._site, self._job
-        with site.db.write() as connection:
+        with site.db.read() as connection:
             ended = jobs.get(connection, job.id)
-            if ended.state not in ENDED:
-                return
-            events.append(
-                connection,
-                "job ended",
-                f"Job {job.id} of {job.ae_title} {ended.state}: {ended.result_count} results.",
-                datetime.now(UTC),
-                study_uid=job.study_uid,
-                job_id=job.id,
-            )
+        if ended.state not in ENDED:
+            return
         logs.get().info("job ended", state=ended.state, results=ended.result_count)
         site.ring("router")
         try:

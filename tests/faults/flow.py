@@ -128,7 +128,7 @@ class Town:
         if any(job.is_held for job in ended):
             for job in ended:
                 if job.is_held:
-                    self.node.cli("jobs", "release", str(job.id), "--yes")
+                    self.node.cli("jobs", "release", str(job.id))
             return False
         if any(job.routed_at is None for job in ended):
             return False

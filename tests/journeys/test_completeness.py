@@ -142,7 +142,7 @@ def test_a_study_whose_association_was_aborted_waits_for_a_person_before_it_is_s
     assert job.incomplete
     assert job.is_held
     assert node.deliveries() == []
-    released = node.cli("jobs", "release", str(job.id), "--yes")
+    released = node.cli("jobs", "release", str(job.id))
     assert released.returncode == 0, released.stderr
     node.wait_for_deliveries(1, "delivered")
 

@@ -69,7 +69,7 @@ def test_a_running_job_shows_its_log_and_can_be_cancelled(
     [job] = node.wait_for_jobs(1, "running")
     log = node.layout.job(job.id).log
     wait_for(lambda: log.exists() and "started" in log.read_text(), "the log grows")
-    done = node.cli("jobs", "cancel", str(job.id), "--yes")
+    done = node.cli("jobs", "cancel", str(job.id))
     assert done.returncode == 0, done.stderr
     [cancelled] = node.wait_for_jobs(1, "cancelled")
     assert "cancelled by" in cancelled.reason

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
+
 from appliance.worker.container import Docker
 from tests.kit import require, waiting
 
@@ -23,17 +25,17 @@ BASES = ("brookbox-base:test", "brookbox/debian-base:bookworm", "python:3.11-sli
 @contextlib.contextmanager
 def running() -> Iterator[Docker]:
     """Give an engine that answers; as root one is started where none runs."""
-    docker = Docker()
-    if docker.answers():
-        yield docker
+    found = Docker()
+    if found.answers():
+        yield found
         return
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         require.missing("Docker", "apt-get install docker.io, and systemctl start docker")
     log = Path(tempfile.gettempdir(), "dockerd-for-tests.log").open("wb")
     with log, subprocess.Popen(["dockerd"], stdout=log, stderr=log) as process:
         try:
-            waiting.wait_for(docker.answers, "dockerd answers", seconds=30)
-            yield docker
+            waiting.wait_for(found.answers, "dockerd answers", seconds=30)
+            yield found
         finally:
             process.terminate()
             process.wait(30)
@@ -44,6 +46,7 @@ def private(folder: Path, *options: str) -> Iterator[PrivateEngine]:
     """Start an engine of the test's own, to kill and to start again."""
     require.root()
     require.program("dockerd", "docker.io")
+    folder.mkdir()
     engine = PrivateEngine(folder, options)
     try:
         engine.start()
@@ -88,7 +91,7 @@ class PrivateEngine:
         time.sleep(0.1)
 
 
-def build(docker: Docker, tag: str, files: dict[str, str]) -> str:
+def build(one: Docker, tag: str, files: dict[str, str]) -> str:
     """Build an image for a test, once per tag and content that the engine has."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
@@ -97,16 +100,26 @@ def build(docker: Docker, tag: str, files: dict[str, str]) -> str:
             member.size, member.mode = len(text.encode()), 0o755
             tar.addfile(member, io.BytesIO(text.encode()))
     context.seek(0)
-    said = list(docker.build(context, tag, {"BASE": base(docker)}))
+    said = list(one.build(context, tag, {"BASE": base(one)}))
     errors = [line["error"] for line in said if "error" in line]
     assert not errors, errors
     return tag
 
 
-def base(docker: Docker) -> str:
+def base(one: Docker) -> str:
     """Find an image with Python on this engine."""
     for name in (os.environ.get("BROOKBOX_BUILD_BASE", ""), *BASES):
-        if name and docker.image(name) is not None:
+        if name and one.image(name) is not None:
             return name
     require.missing("an image with Python", "docker pull python:3.11-slim")
     raise AssertionError
+
+
+def copy(target: Docker, image: str) -> str:
+    """Bring an image of the machine's engine to another."""
+    with tempfile.TemporaryFile() as file:
+        for chunk in docker.from_env().api.get_image(image):
+            file.write(chunk)
+        file.seek(0)
+        list(target.load(file))
+    return image

@@ -6,6 +6,7 @@ import itertools
 import json
 import signal
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,20 @@ from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
 from tests.kit.scripts import COPY_ONE, HELD, QUICK, SLEEP
 from tests.kit.waiting import wait_for
+
+
+@pytest.fixture
+def gearmand() -> Iterator[Gearmand]:
+    one = Gearmand()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, gearmand: Gearmand) -> Iterator[Bench]:
+    one = Bench(tmp_path, gearmand.server)
+    yield one
+    one.stop()
 
 
 def served(bench: Bench, *ae_titles: str) -> None:
@@ -42,12 +57,13 @@ def overlaps(found: list[Job]) -> bool:
     return any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))  # type: ignore[operator]
 
 
-@pytest.fixture
-def gate(bench: Bench) -> Path:
-    """What HELD waits for: a file that the stream's user can see."""
-    folder = bench.home / "streams" / "held-gate"
-    folder.mkdir(parents=True)
-    return folder / "open"
+# Streams see little of this machine; each waits for a file in its own folder.
+GATE = {"gate": "go"}
+
+
+def open_gates(bench: Bench) -> None:
+    for folder in (bench.home / "streams").iterdir():
+        (folder / "go").touch()
 
 
 def test_a_study_runs_and_its_result_is_kept(bench: Bench) -> None:
@@ -107,11 +123,9 @@ def test_five_studies_run_one_at_a_time_in_the_order_they_came(bench: Bench) -> 
     assert not overlaps(done)
 
 
-def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(
-    bench: Bench, gate: Path
-) -> None:
-    bench.stream("LEFT", HELD, settings={"gate": str(gate)})
-    bench.stream("RIGHT", HELD, settings={"gate": str(gate)})
+def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(bench: Bench) -> None:
+    bench.stream("LEFT", HELD, settings=GATE)
+    bench.stream("RIGHT", HELD, settings=GATE)
     bench.start("dispatcher")
     bench.start("worker")
     bench.start("worker")
@@ -124,44 +138,42 @@ def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(
     time.sleep(1.5)  # long enough for a wrong claim: every waiting job is rung again each second
     assert {job.ae_title for job in bench.jobs("running")} == {"LEFT", "RIGHT"}
     assert len(running) == 2
-    gate.touch()
+    open_gates(bench)
     done = bench.wait_for_jobs(6, "succeeded")
     assert not overlaps([job for job in done if job.ae_title == "LEFT"])
     assert not overlaps([job for job in done if job.ae_title == "RIGHT"])
 
 
-def test_two_lanes_run_two_jobs_of_one_stream(bench: Bench, gate: Path) -> None:
-    bench.stream("WIDE", HELD, settings={"gate": str(gate)}, lanes=2)
+def test_two_lanes_run_two_jobs_of_one_stream(bench: Bench) -> None:
+    bench.stream("WIDE", HELD, settings=GATE, lanes=2)
     bench.start("dispatcher")
     bench.start("worker")
     for _ in range(3):
         bench.send_study(dicom.ct_study(1), "WIDE")
     bench.wait_for_jobs(2, "running")
     assert len(bench.wait_for_jobs(1, "queued")) == 1
-    gate.touch()
+    open_gates(bench)
     bench.wait_for_jobs(3, "succeeded")
 
 
-def test_high_priority_overtakes_what_waits_and_not_what_runs(bench: Bench, gate: Path) -> None:
-    bench.stream("MIXED", HELD, settings={"gate": str(gate)})
+def test_high_priority_overtakes_what_waits_and_not_what_runs(bench: Bench) -> None:
+    bench.stream("MIXED", HELD, settings=GATE)
     bench.start("dispatcher")
     bench.start("worker")
     for number in range(2):
         bench.send_study(dicom.ct_study(1), "MIXED")
         wait_for(lambda n=number: len(bench.jobs()) == n + 1, "the study is a job", 10)
     bench.wait_for_jobs(1, "running")
-    bench.stream("MIXED", HELD, settings={"gate": str(gate)}, priority="high")
+    bench.stream("MIXED", HELD, settings=GATE, priority="high")
     time.sleep(2)  # a folder counts once it has settled
     bench.send_study(dicom.ct_study(1), "MIXED")
     wait_for(lambda: len(bench.jobs()) == 3, "the urgent study is a job", 10)
-    gate.touch()
+    open_gates(bench)
     assert in_order_of_start(bench.wait_for_jobs(3, "succeeded")) == [1, 3, 2]
 
 
-def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(
-    bench: Bench, gate: Path
-) -> None:
-    bench.stream("HELD", HELD, settings={"gate": str(gate)})
+def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(bench: Bench) -> None:
+    bench.stream("HELD", HELD, settings=GATE)
     bench.start("dispatcher")
     worker = bench.start("worker")
     bench.send_study(dicom.ct_study(2), "HELD")
@@ -170,16 +182,16 @@ def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     bench.start("worker")
-    gate.touch()
+    open_gates(bench)
     [job] = bench.wait_for_jobs(1, "succeeded")
     assert (job.attempt, job.tries, job.result_count) == (2, 2, 1)
     assert len(bench.results(job.id)) == 1
 
 
 def test_kill_of_gearmand_idle_with_jobs_waiting_and_with_one_running_loses_nothing(
-    bench: Bench, gearmand: Gearmand, gate: Path
+    bench: Bench, gearmand: Gearmand
 ) -> None:
-    bench.stream("HELD", HELD, settings={"gate": str(gate)})
+    bench.stream("HELD", HELD, settings=GATE)
     bench.start("dispatcher")
     bench.start("worker")
     served(bench, "HELD")
@@ -191,15 +203,15 @@ def test_kill_of_gearmand_idle_with_jobs_waiting_and_with_one_running_loses_noth
     bench.wait_for_jobs(1, "running")
     gearmand.kill()  # one runs, two wait
     gearmand.start()
-    gate.touch()
+    open_gates(bench)
     done = bench.wait_for_jobs(3, "succeeded")
     assert in_order_of_start(done) == [1, 2, 3]
     assert [job.attempt for job in done] == [1, 1, 1]
     assert [len(bench.results(job.id)) for job in done] == [1, 1, 1]
 
 
-def test_a_person_cancels_a_running_job(bench: Bench, gate: Path) -> None:
-    bench.stream("HELD", HELD, settings={"gate": str(gate)})
+def test_a_person_cancels_a_running_job(bench: Bench) -> None:
+    bench.stream("HELD", HELD, settings=GATE)
     bench.start("dispatcher")
     bench.start("worker")
     bench.send_study(dicom.ct_study(1), "HELD")
@@ -213,8 +225,8 @@ def test_a_person_cancels_a_running_job(bench: Bench, gate: Path) -> None:
     assert bench.results(job.id) == []
 
 
-def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench, gate: Path) -> None:
-    bench.stream("HELD", HELD, settings={"gate": str(gate)})
+def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench) -> None:
+    bench.stream("HELD", HELD, settings=GATE)
     bench.start("dispatcher")
     worker = bench.start("worker")
     bench.send_study(dicom.ct_study(1), "HELD")
@@ -228,7 +240,7 @@ def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench, gate:
     assert (job.state, job.tries, job.attempt) == ("queued", 0, 1)
     with bench.db.read() as connection:
         assert lanes.lanes_since(connection, datetime.min.replace(tzinfo=UTC, year=2000)) == []
-    gate.touch()
+    open_gates(bench)
     bench.start("worker")
     [job] = bench.wait_for_jobs(1, "succeeded")
     assert (job.tries, job.attempt) == (1, 2)
@@ -236,7 +248,7 @@ def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench, gate:
 
 def test_a_stream_that_kills_its_worker_fails_after_three_attempts(bench: Bench) -> None:
     # Nobody's process cannot signal the worker, so the test plays the stream's part.
-    bench.stream("HELD", HELD, settings={"gate": "/nowhere"})
+    bench.stream("HELD", HELD, settings=GATE)
     bench.start("dispatcher")
     for attempt in (1, 2, 3):
         worker = bench.start("worker")
@@ -276,17 +288,15 @@ make()
 )
 
 
-def test_progress_is_seen_while_it_runs_and_proc_json_tells_the_outcome(
-    bench: Bench, gate: Path
-) -> None:
-    bench.stream("TELLS", PROGRESS, settings={"gate": str(gate)})
+def test_progress_is_seen_while_it_runs_and_proc_json_tells_the_outcome(bench: Bench) -> None:
+    bench.stream("TELLS", PROGRESS, settings=GATE)
     bench.start("dispatcher")
     bench.start("worker")
     bench.send_study(dicom.ct_study(1), "TELLS")
     wait_for(lambda: bench.jobs() and bench.jobs()[0].progress_done == 3, "the progress", 20)
     assert bench.jobs()[0].progress_step == "segmenting"
     assert bench.jobs()[0].progress_of == 12
-    gate.touch()
+    open_gates(bench)
     [job] = bench.wait_for_jobs(1, "partial")
     assert job.message == "half of it"
     assert job.result_count == 1

@@ -46,10 +46,12 @@ def _(): return "NoNewPrivs:\\t0" in open("/proc/self/status").read()
 def _(): return call(libc.mount(b"none", b"/tmp", b"tmpfs", 0, None))
 @attempt("make namespaces")
 def _(): return call(libc.unshare(0x10000000))
-@attempt("trace another process")
-def _(): return call(libc.ptrace(16, 1, 0, 0))
-@attempt("read the memory of init")
-def _(): return open("/proc/1/mem", "rb") and True
+@attempt("trace a process of the machine")
+def _():
+    own = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    return any(call(libc.ptrace(16, pid, 0, 0)) for pid in range(1, 40_000) if pid not in own)
+@attempt("read the kernel's memory")
+def _(): return open("/proc/kcore", "rb").read(1)
 @attempt("write to /proc/sys")
 def _(): open("/proc/sys/kernel/core_pattern", "w").write("|/bin/sh"); return True
 @attempt("write to /proc/sysrq-trigger")
@@ -97,9 +99,6 @@ def _(): return [name for name in os.listdir("/dev") if name.startswith(("sd", "
 def _():
     subprocess.run(["cp", "/bin/sh", "/output/sh"], check=True); os.chmod("/output/sh", 0o4755)
     return subprocess.run(["/output/sh", "-p", "-c", "id -u"], capture_output=True, text=True).stdout.strip() == "0"
-@attempt("read another container's environment")
-def _():
-    return [pid for pid in os.listdir("/proc") if pid.isdigit() and "BROOKBOX_JOB_TOKEN" in open(f"/proc/{pid}/environ").read()]
 @attempt("load a kernel module")
 def _(): return call(libc.syscall(175, b"", 0, b""))
 @attempt("use bpf")
