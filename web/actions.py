@@ -14,7 +14,6 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from appliance import bells, logs
-from appliance.dispatcher.again import run_again
 from appliance.errors import JobError, NotFound
 from appliance.index import arrival_list, deliveries, events, jobs, lanes
 from appliance.index.states import JobState
@@ -105,6 +104,9 @@ def _retry(job_id: int) -> Done:
 
 
 def _again(job_id: int) -> Done:
+    # Imported when used: it brings pydicom and numpy, 40 MB that an idle web need not hold.
+    from appliance.dispatcher.again import run_again
+
     new = run_again(node().db, job_id, g.who, g.now)
     _ring("dispatcher")
     return f"Job {new.id} was made of the input of job {job_id}.", {"job_id": new.id}

@@ -23,11 +23,12 @@ from web.login import login
 from web.node import Node
 from web.quarantine import quarantine
 from web.routing import routing
+from web.routing_edit import routing_edit
 from web.streams import streams
 
 _VIEWS = (
     frame, login, health, home, jobs, job, job_log, downloads, actions, arrivals, streams,
-    deliveries, routing, quarantine, activity,
+    deliveries, routing, routing_edit, quarantine, activity,
 )
 _LARGEST_BODY = 64 * 1024
 _FILTERS = (

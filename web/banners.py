@@ -58,7 +58,9 @@ def banners_now(node: Node, now: datetime) -> tuple[Banner, ...]:
             seen, switched = beats.all_beats(connection), lanes.switched_off(connection)
     except IndexUnavailable as error:
         return (*found, Banner("bad", f"The index does not answer: {error}.", error.remedy))
-    found += _of_services(services(seen, now))
+    # What the receiver says of the disk may be told already.
+    told = " ".join(banner.sentence for banner in found)
+    found += _of_services(services(seen, now), told)
     if mistakes := node.routing.current(node.settings).mistakes:
         sentence = f"Routing is broken, the last good rules stay in force: {mistakes[0]}"
         found.append(Banner("warning", sentence, link="/routing"))
@@ -85,14 +87,14 @@ def _service(name: str, seen: Sequence[Beat], now: datetime) -> Service:
     )
 
 
-def _of_services(all_services: Sequence[Service]) -> list[Banner]:
+def _of_services(all_services: Sequence[Service], told: str) -> list[Banner]:
     found = []
     for service in all_services:
         if not service.is_up:
             level = "bad" if service.name in ("receiver", "worker") else "warning"
             sentence = f"The {service.name} is not running: {_WITHOUT[service.name]}."
             found.append(Banner(level, sentence, "brookbox status"))
-        elif service.says:
+        elif service.says and service.says not in told:
             found.append(Banner("warning", f"The {service.name} says: {service.says}"))
     return found
 

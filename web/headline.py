@@ -11,8 +11,7 @@ from web.wording import count, lasted, lower_first
 _STEP_NAMES = {
     "prepare": "preparing its input",
     "run": "running",
-    "harvest": "reading its results",
-    "register": "keeping its results",
+    "import results": "keeping its results",
 }
 
 

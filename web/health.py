@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from appliance.index import beats
-from appliance.metrics import exposition
 from web.node import node
 
 health = Blueprint("health", __name__)
@@ -22,5 +21,7 @@ def alive() -> Response:
 @health.get("/metrics")
 def metrics() -> Response:
     """Give the figures as Prometheus reads them."""
+    from appliance.metrics import exposition  # when used: not every node is scraped
+
     here = node()
     return Response(exposition.render(here.settings, here.db), content_type=exposition.CONTENT_TYPE)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import RoutingError
-from appliance.router import routing_file
 from appliance.router.rules import Routing
 from appliance.settings import Settings
 
+_EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 _CHECKED_AGAIN_SECONDS = 60.0  # a host name may lead elsewhere by then
 
 
@@ -51,13 +52,18 @@ class RoutingReader:
 def read(settings: Settings) -> RoutingState:
     """Read and check the file; never raises for what stands in it."""
     file, text = settings.routing_file, ""
+    if not file.exists():
+        return RoutingState(file, False, "", Routing(digest=_EMPTY_DIGEST), ())
+    # Imported when used: it brings pydicom's dictionary, 40 MB that not every node needs.
+    from appliance.router import routing_file
+
     try:
         text = routing_file.read_text(settings)
         routing = routing_file.parse(text, settings, file.name)
     except RoutingError as error:
         mistakes = tuple(str(error).splitlines())
-        return RoutingState(file, file.exists(), text, None, mistakes, error.remedy)
-    return RoutingState(file, file.exists(), text, routing, ())
+        return RoutingState(file, True, text, None, mistakes, error.remedy)
+    return RoutingState(file, True, text, routing, ())
 
 
 def _signature(file: Path) -> tuple[object, ...]:

@@ -11,8 +11,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import waitress
 from flask import Flask
+from waitress.server import create_server
 
 from appliance import ids, lifecycle, logs, settings_file
 from appliance.errors import BrookboxError, IndexUnavailable, SettingsError, explain
@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
     serving.start()
     _beat_until_stopped(life, app.extensions["brookbox"], serving)
     code = 0 if life.is_stopping else 1
-    _stop(server, serving)
+    stop_server(server)
     db.close()
     return code
 
@@ -61,7 +61,7 @@ def make_server(app: Flask, settings: Settings) -> Any:
     """Listen at web.address and web.port; SettingsError when that cannot be."""
     web = settings.web
     try:
-        return waitress.create_server(
+        return create_server(
             app,
             host=web.address,
             port=web.port,
@@ -75,6 +75,12 @@ def make_server(app: Flask, settings: Settings) -> Any:
         )
     except (OSError, ValueError) as error:
         raise _cannot_listen(settings, error) from error
+
+
+def stop_server(server: Any) -> None:
+    """Let running requests end for some seconds, then close; its thread ends with its clients."""
+    server.task_dispatcher.shutdown(timeout=5)
+    server.close()
 
 
 def _cannot_listen(settings: Settings, error: Exception) -> SettingsError:
@@ -120,10 +126,3 @@ def _beat_until_stopped(life: Lifecycle, node: Node, serving: threading.Thread) 
     with contextlib.suppress(IndexUnavailable):
         beats.remove(node.db, [me])
     node.is_stopping.set()
-
-
-def _stop(server: Any, serving: threading.Thread) -> None:
-    """Let running requests end for some seconds, then go."""
-    server.close()
-    serving.join(timeout=1)
-    server.task_dispatcher.shutdown(timeout=5)

@@ -23,9 +23,10 @@ DELIVERY_STATES = {
 }
 
 
-_NO_NAMES = frozenset(
-    "A All An Another Its It No Nobody None Nothing One Only Some The There This Waits".split()
-)
+_NO_NAMES = {
+    "A", "All", "An", "Another", "Its", "It", "No", "Nobody", "None", "Nothing", "One", "Only",
+    "Some", "The", "There", "This", "Waits",
+}  # fmt: skip
 
 
 def lasted(length: timedelta | float | None) -> str:

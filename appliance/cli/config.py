@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 
 from appliance import settings_file
-from appliance.cli import show
+from appliance.cli import show, supervisord_conf
 from appliance.cli.asked import Asked, pass_asked
 from appliance.cli.in_force import as_tree, read_in_force, write_in_force
 from appliance.disk.layout import Layout
@@ -73,9 +73,11 @@ def show_settings(asked: Asked, changed: bool) -> None:
 
 
 @config.command()
-def sample() -> None:
+@click.option("--supervisord", is_flag=True, help="What brookbox up makes for supervisord.")
+def sample(supervisord: bool) -> None:
     """Print a settings file that lists everything at its default."""
-    click.echo(settings_file.sample(), nl=False)
+    text = supervisord_conf.sample() if supervisord else settings_file.sample()
+    click.echo(text, nl=False)
 
 
 @config.command()

@@ -87,6 +87,43 @@ def check(asked: Asked, folder: Path | None) -> int:
 
 
 @streams.command()
+@click.argument("which", metavar="[STREAM]", required=False)
+@click.option("--base", default="", help="Image to build the common ground on (streams/base).")
+@click.option("--again", is_flag=True, help="Also when the image is there already.")
+@pass_asked
+def build(asked: Asked, which: str | None, base: str, again: bool) -> int:
+    """Build the image of a stream, or of every stream whose image is missing."""
+    from appliance.cli.stream_images import build_images
+
+    settings = asked.settings()
+    chosen = [_named(settings, which)] if which else read_streams(settings.streams_folder).serving()
+    return build_images(asked, settings, chosen, base, again=again or which is not None)
+
+
+@streams.command()
+@click.argument("which", metavar="STREAM|IMAGE")
+@pass_asked
+def pull(asked: Asked, which: str) -> int:
+    """Fetch the image of a stream from its registry."""
+    from appliance.cli.stream_images import pull_image
+
+    settings = asked.settings()
+    named = read_streams(settings.streams_folder).all
+    info = next((s.info for s in named if s.info and which in (s.ae_title, s.folder.name)), None)
+    return pull_image(asked, settings, info.image if info and info.image else which)
+
+
+@streams.command()
+@click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@pass_asked
+def load(asked: Asked, archive: Path) -> int:
+    """Load images from a file that docker save made."""
+    from appliance.cli.stream_images import load_images
+
+    return load_images(asked, asked.settings(), archive)
+
+
+@streams.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(file_okay=False, path_type=Path))

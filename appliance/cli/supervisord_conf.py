@@ -45,6 +45,13 @@ def render(settings: Settings, machine: Machine) -> str:
     return "\n".join(sections)
 
 
+def sample() -> str:
+    """Give config/supervisord.conf: what the defaults make of it in /var/lib/brookbox."""
+    home = Path("/var/lib/brookbox")
+    machine = Machine("/usr/bin/python3", "/usr/sbin/gearmand", "/usr/bin/setpriv")
+    return render(Settings(home=home), machine)
+
+
 def gearmand_port(settings: Settings) -> int:
     """Give the port of the gearmand that the node starts: that of the first server."""
     return int(settings.queue.servers[0].rpartition(":")[2])
@@ -65,7 +72,7 @@ def _daemon(settings: Settings, machine: Machine) -> str:
         "logfile_maxbytes=20MB",
         "logfile_backups=5",
         f"pidfile={_plain(str(layout.run / 'supervisord.pid'))}",
-        f'environment=BROOKBOX_SUPERVISED="1",BROOKBOX_DATA_ROOT={_quoted(str(layout.root))}',
+        'environment=BROOKBOX_SUPERVISED="1"',
     ]
     if machine.is_root:
         lines.append("user=root")
@@ -117,7 +124,8 @@ def _section(name: str, command: list[str], home: Path, log: Path, priority: int
             f"stopwaitsecs={_STOP_SECONDS}",
             "killasgroup=true",
             "redirect_stderr=true",
-            f"stdout_logfile={_plain(str(log))}",
+            # supervisord expands the log files of programs twice.
+            f"stdout_logfile={_plain(_plain(str(log)))}",
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=5",
             "",
@@ -133,8 +141,3 @@ def this_machine(gearmand: str, setpriv: str, python: str) -> Machine:
 def _plain(text: str) -> str:
     # supervisord expands %(name)s everywhere.
     return text.replace("%", "%%")
-
-
-def _quoted(text: str) -> str:
-    escaped = _plain(text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

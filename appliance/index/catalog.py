@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from appliance.dicom.header import Header
 from appliance.index import schema as t
 from appliance.index.database import Database, insert_new
+
+if TYPE_CHECKING:
+    # For the type alone: it brings pydicom, 40 MB that most processes need not hold.
+    from appliance.dicom.header import Header
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,3 +167,11 @@ def _plain_errors() -> Iterator[None]:
             f"the index cannot be used just now: {str(cause).strip()}",
             remedy="brookbox doctor",
         ) from error
+    except sa.exc.DatabaseError as error:
+        # SQLite's word for a file that is no database, or a damaged one, is the bare class.
+        if type(error) is not sa.exc.DatabaseError:
+            raise
+        raise IndexUnavailable(
+            f"the index is damaged: {error.orig}",
+            remedy="brookbox restore FOLDER of a backup, or brookbox index rebuild",
+        ) from error

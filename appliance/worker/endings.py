@@ -55,6 +55,8 @@ _NETWORK = re.compile(
     r"Network is unreachable|Temporary failure in name resolution|Could not resolve host"
     r"|Name or service not known", re.I,
 )  # fmt: skip
+# The init of a container says so when there is no such program.
+_NO_PROGRAM = re.compile(r"\[FATAL tini.*?\] exec (.+) failed: (.+)")
 _READ_ONLY = re.compile(r"Read-only file system|EROFS", re.I)
 
 
@@ -73,7 +75,7 @@ def ending(facts: Facts, limits: Limits) -> Ending:
 
 def never_started(said: str) -> Ending:
     """Say that the program itself could not be started, which is the stream's own fault."""
-    return Ending("exited", f"Its program could not be started: {said}.", "correct command")
+    return Ending("exited", f"Its program could not be started: {said}.", "correct command in info.json")
 
 
 def unavailable(sentence: str, remedy: str) -> Ending:
@@ -113,6 +115,8 @@ def _by_exit_code(facts: Facts, limits: Limits) -> Ending:
     code, tail = facts.exit_code, facts.log_tail
     # A shell and tini give 128 + the signal, a process of our own minus the signal.
     number = (code or 0) - 128 if (code or 0) > 128 else -(code or 0)
+    if code in (126, 127) and (found := _NO_PROGRAM.search(tail)):
+        return never_started(f"{found[1]}: {found[2]}")
     if number == signal.SIGXFSZ or _SIZE.search(tail):
         sentence = f"One file grew over {limits.output_gb:g} GB: raise output_gb in info.json."
         return Ending("output", sentence, facts.again)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -66,7 +65,6 @@ class Town:
 
     def __init__(self, folder: Path, docker: str = "never", **worker: Any) -> None:
         self.folder = folder
-        self.gates = (folder / f"gate-{number}" for number in itertools.count())
         self.node = Node(folder / "node", {"worker": {"docker": docker, **worker}}, ())
         self.pacs = Pacs(folder / "pacs")
         self.told: list[Acknowledged] = []
@@ -92,10 +90,9 @@ class Town:
 
     def held_stream(self, ae_title: str) -> Path:
         """Add a stream whose jobs run until the gate, the file given, is there."""
-        gate = next(self.gates)
-        self.node.add_stream(ae_title, HELD, settings={"gate": str(gate)}, quiet_seconds=0.5)
+        folder = self.node.add_stream(ae_title, HELD, quiet_seconds=0.5)
         self.node.wait_for_stream(ae_title)
-        return gate
+        return folder / "gate"
 
     def settle(self, *flows: Flow, seconds: float = 90) -> list[str]:
         """Stop the flows, wait until all work is done, and give the checker's findings."""

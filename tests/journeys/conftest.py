@@ -53,3 +53,12 @@ def violations(
         node.layout.root, node.db, acknowledged, [one.folder for one in pacs], [node.out], **more
     )
     return check(evidence)
+
+
+@pytest.fixture(scope="module")
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One node for all tests of a module; each brings streams and studies of its own."""
+    node = Node(tmp_path_factory.mktemp("shared") / "node", {"worker": {"docker": "never"}}, ())
+    node.start()
+    yield node
+    node.stop()

@@ -6,7 +6,6 @@ import itertools
 import subprocess
 from pathlib import Path
 
-from tests.journeys.conftest import NodeMaker
 from tests.kit import dicom
 from tests.kit.node import Node
 from tests.kit.scripts import HELD, SLEEP
@@ -26,13 +25,13 @@ def overlap(node: Node, called: str) -> bool:
 
 
 def test_five_studies_run_one_at_a_time_in_the_order_they_came(
-    make_node: NodeMaker, tmp_path: Path
+    shared_node: Node, tmp_path: Path
 ) -> None:
-    node = make_node()
+    node = shared_node
     node.add_stream("SLEEP", SLEEP, settings={"seconds": 1.5}, quiet_seconds=0.3)
     node.wait_for_stream("SLEEP")
     send_studies(node, tmp_path, "SLEEP", 5)
-    jobs = node.wait_for_jobs(5, "succeeded")
+    jobs = node.wait_for_jobs(5, "succeeded", ae_title="SLEEP")
     assert [job.id for job in sorted(jobs, key=lambda job: job.started_at)] == sorted(
         job.id for job in jobs
     )
@@ -40,12 +39,13 @@ def test_five_studies_run_one_at_a_time_in_the_order_they_came(
 
 
 def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(
-    make_node: NodeMaker, tmp_path: Path
+    shared_node: Node, tmp_path: Path
 ) -> None:
-    node = make_node()
-    gate = tmp_path / "gate"
+    node = shared_node
+    gates = []
     for called in ("LEFT", "RIGHT"):
-        node.add_stream(called, HELD, settings={"gate": str(gate)}, quiet_seconds=0.3)
+        folder = node.add_stream(called, HELD, quiet_seconds=0.3)
+        gates.append(folder / "gate")
         node.wait_for_stream(called)
     second = subprocess.Popen(
         node.command("worker"),
@@ -57,11 +57,13 @@ def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(
     try:
         for called in ("LEFT", "RIGHT"):
             send_studies(node, tmp_path, called, 2)
-        running = node.wait_for_jobs(2, "running")
-        assert {job.ae_title for job in running} == {"LEFT", "RIGHT"}
-        assert len(node.wait_for_jobs(2, "queued")) == 2
-        gate.touch()
-        node.wait_for_jobs(4, "succeeded")
+            node.wait_for_jobs(1, "running", ae_title=called)
+        for called in ("LEFT", "RIGHT"):
+            assert [job.state for job in node.jobs(called)] == ["running", "queued"]
+        for gate in gates:
+            gate.touch()
+        for called in ("LEFT", "RIGHT"):
+            node.wait_for_jobs(2, "succeeded", ae_title=called)
         assert not overlap(node, "LEFT")
         assert not overlap(node, "RIGHT")
     finally:
@@ -70,11 +72,10 @@ def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(
 
 
 def test_high_priority_overtakes_what_waits_and_not_what_runs(
-    make_node: NodeMaker, tmp_path: Path
+    shared_node: Node, tmp_path: Path
 ) -> None:
-    node = make_node()
-    gate = tmp_path / "gate"
-    folder = node.add_stream("MIXED", HELD, settings={"gate": str(gate)}, quiet_seconds=0.3)
+    node = shared_node
+    folder = node.add_stream("MIXED", HELD, quiet_seconds=0.3)
     node.wait_for_stream("MIXED")
     send_studies(node, tmp_path, "MIXED", 2)
     info = folder / "info.json"
@@ -82,13 +83,15 @@ def test_high_priority_overtakes_what_waits_and_not_what_runs(
     wait_for(lambda: _priority(node) == "high", "the edit is seen", 10)
     files = dicom.write_study(dicom.ct_study(1), tmp_path / "urgent")
     node.send(files, "MIXED")
-    wait_for(lambda: len(node.jobs()) == 3, "the urgent study became a job")
-    assert [job.state for job in node.jobs()] == ["running", "queued", "queued"]
-    gate.touch()
-    jobs = node.wait_for_jobs(3, "succeeded")
-    assert [job.id for job in sorted(jobs, key=lambda job: job.started_at)] == [1, 3, 2]
+    wait_for(lambda: len(node.jobs("MIXED")) == 3, "the urgent study became a job")
+    first, second, urgent = node.jobs("MIXED")
+    assert [job.state for job in node.jobs("MIXED")] == ["running", "queued", "queued"]
+    (folder / "gate").touch()
+    jobs = node.wait_for_jobs(3, "succeeded", ae_title="MIXED")
+    order = [job.id for job in sorted(jobs, key=lambda job: job.started_at)]
+    assert order == [first.id, urgent.id, second.id]
 
 
 def _priority(node: Node) -> str:
     found = [one for one in node.get("/api/v1/streams")["streams"] if one["ae_title"] == "MIXED"]
-    return found[0].get("priority", "") if found else ""
+    return (found[0]["info"] or {}).get("priority", "") if found else ""

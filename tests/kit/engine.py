@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
+import psutil
 
 from appliance.worker.container import Docker
 from tests.kit import require, waiting
@@ -31,8 +31,8 @@ def running() -> Iterator[Docker]:
         return
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         require.missing("Docker", "apt-get install docker.io, and systemctl start docker")
-    log = Path(tempfile.gettempdir(), "dockerd-for-tests.log").open("wb")
-    with log, subprocess.Popen(["dockerd"], stdout=log, stderr=log) as process:
+    log = Path(tempfile.gettempdir(), "dockerd-for-tests.log")
+    with log.open("wb") as file, subprocess.Popen(["dockerd"], stdout=file, stderr=file) as process:
         try:
             waiting.wait_for(found.answers, "dockerd answers", seconds=30)
             yield found
@@ -42,17 +42,19 @@ def running() -> Iterator[Docker]:
 
 
 @contextlib.contextmanager
-def private(folder: Path, *options: str) -> Iterator[PrivateEngine]:
+def private(*options: str) -> Iterator[PrivateEngine]:
     """Start an engine of the test's own, to kill and to start again."""
     require.root()
     require.program("dockerd", "docker.io")
-    folder.mkdir()
+    # Not the test's own folder: containerd's sockets need a short path.
+    folder = Path(tempfile.mkdtemp(prefix="bb-"))
     engine = PrivateEngine(folder, options)
     try:
         engine.start()
         yield engine
     finally:
-        engine.stop()
+        engine.clean_up()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class PrivateEngine:
@@ -80,15 +82,28 @@ class PrivateEngine:
         waiting.wait_for(self.docker.answers, "the private dockerd answers", seconds=40)
 
     def kill(self) -> None:
+        """Kill it; its containers go on, as the kernel has it."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        # Its containerd dies with it.  The next one is not to believe in an old pid.
+        (self._folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(40)
-        time.sleep(0.1)
+
+    def clean_up(self) -> None:
+        """Stop it, with what a killed one left."""
+        self.stop()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if f"{self._folder}/" in " ".join(process.cmdline()):
+                    process.kill()
+        for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if (place := mount.split()[1]).startswith(f"{self._folder}/"):
+                subprocess.run(["umount", "-l", place], check=False)
 
 
 def build(one: Docker, tag: str, files: dict[str, str]) -> str:

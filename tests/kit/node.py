@@ -197,7 +197,11 @@ class Node:
                 continue
             program = Path(words[0]).name if words else ""
             is_ours = "appliance.cli" in words and name in words
-            if program == name or is_ours or any(word.endswith((f"/{name}", f".{name}")) for word in words[:3]):
+            if (
+                program == name
+                or is_ours
+                or any(word.endswith((f"/{name}", f".{name}")) for word in words[:3])
+            ):
                 found.append(one)
         return found
 

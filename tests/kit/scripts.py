@@ -19,12 +19,12 @@ def make():
 """
 QUICK = COPY_ONE + "make()\n"
 
-# Runs until the file named `go` appears in the folder that the stream's settings name.
+# Runs until a file named `gate` stands in the stream's folder.
 HELD = (
     COPY_ONE
     + """
 make()
-gate = pathlib.Path(job["stream"]["settings"]["gate"])
+gate = pathlib.Path(__file__).parent / "gate"
 while not gate.exists():
     time.sleep(0.05)
 print("the gate is open", flush=True)

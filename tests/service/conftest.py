@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,6 +82,7 @@ class Receiver:
         return folder
 
     def start(self, ready: bool = True) -> Receiver:
+        wait_for(self._is_settled, "the streams folder has settled")
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", self.prelude + "\n" + START],
@@ -92,6 +94,10 @@ class Receiver:
         if ready:
             wait_for(lambda: peers.echoscu(self.port, "ECHO"), "the receiver answers", 20)
         return self
+
+    def _is_settled(self) -> bool:
+        newest = max(path.stat().st_ctime for path in (self.home / "streams").rglob("*"))
+        return time.time() - newest > 1.1
 
     def children(self) -> list[psutil.Process]:
         assert self.process is not None

@@ -78,7 +78,9 @@ def test_gearmand_stopped(running: Node) -> None:
         assert "does not answer" in one["sentence"] and "wait in the index" in one["sentence"]
         assert "gearmand.log" in one["remedy"]
     finally:
-        subprocess.run([*control, "start", "gearmand"], check=False, timeout=60, capture_output=True)
+        subprocess.run(
+            [*control, "start", "gearmand"], check=False, timeout=60, capture_output=True
+        )
 
 
 def test_docker_stopped(stopped: Node) -> None:
@@ -132,23 +134,6 @@ def test_a_wrong_permission(stopped: Node) -> None:
     assert not good
     one = only(found, "data_root", "wrong")
     assert "mode 0755" in one["sentence"] and one["remedy"] == f"chmod 700 {data}"
-
-
-def test_a_folder_of_another_user(stopped: Node) -> None:
-    require.root()
-    (stopped.home / "data" / "run").mkdir(parents=True)
-    for path in (stopped.home / "data", stopped.home / "data" / "run"):
-        path.chmod(0o700)
-    stopped.user = 12345
-    os.chown(stopped.home / "data", 12345, 12345)
-    done = subprocess.run(
-        stopped.command("doctor"), cwd="/", env={**stopped.environment(), "BROOKBOX_HOME": str(stopped.home)},
-        text=True, capture_output=True, timeout=60, user=12345, group=12345,
-    )  # fmt: skip
-    if "Permission denied" in done.stderr:
-        pytest.fail(done.stderr)
-    assert f"{stopped.home}/data/run belongs to root and 12345 may not write it" in done.stdout
-    assert "chown -R 12345" in done.stdout and done.returncode == 1
 
 
 def test_a_port_is_taken(stopped: Node) -> None:

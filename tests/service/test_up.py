@@ -34,9 +34,13 @@ def said(node: Node) -> str:
 
 
 def test_it_says_where_to_send_and_what_each_stream_does(running: Node) -> None:
-    text = wait_for(lambda: said(running) if "Ctrl-C stops" in said(running) else "", "the greeting")
+    text = wait_for(
+        lambda: said(running) if "Ctrl-C stops" in said(running) else "", "the greeting"
+    )
     assert f"port {running.port} on 127.0.0.1" in text
-    assert re.search(r"^  MONTAGE +One secondary-capture .*\(runs as a plain process|container", text, re.M)
+    assert re.search(
+        r"^  MONTAGE +One secondary-capture .*\(runs as a plain process|container", text, re.M
+    )
     assert re.search(r"^  BROOKBOX +the node itself", text, re.M)
     assert f"http://127.0.0.1:{running.web_port}/" in text
 
@@ -85,7 +89,9 @@ def test_live_settings_change_and_the_others_wait(running: Node) -> None:
         assert done["waiting_for_restart"] == ["receiver.processes"]
         assert "receiver" in done["told"] and "web" in done["told"]
         log = running.layout.logs / "receiver.log"
-        wait_for(lambda: '"changed": ["receiver.max_associations"]' in log.read_text(), "read again")
+        wait_for(
+            lambda: '"changed": ["receiver.max_associations"]' in log.read_text(), "read again"
+        )
         assert running.is_ready(), "a process did not survive the reload"
     finally:
         file.write_text(before)
@@ -109,7 +115,9 @@ def test_a_broken_file_changes_nothing(running: Node) -> None:
 def test_kill_9_of_supervisord_is_healed(running: Node) -> None:
     before = {one.pid for one in running.family()[1:]}
     running.kill("supervisord")
-    wait_for(lambda: not before & {one.pid for one in running.family()}, "the old ones are gone", 60)
+    wait_for(
+        lambda: not before & {one.pid for one in running.family()}, "the old ones are gone", 60
+    )
     wait_for(lambda: len(running.family()) >= len(before), "all of it runs again", 60)
     wait_for(running.is_ready, "the node is ready again", 60)
 
@@ -118,7 +126,9 @@ def test_kill_9_of_each_process_is_healed(running: Node) -> None:
     for name in ("gearmand", "dispatcher", "housekeeper"):
         old = {one.pid for one in running.processes(name)}
         running.kill(name)
-        wait_for(lambda n=name, o=old: {p.pid for p in running.processes(n)} - o, f"{name} again", 30)
+        wait_for(
+            lambda n=name, o=old: {p.pid for p in running.processes(n)} - o, f"{name} again", 30
+        )
 
 
 def test_what_hangs_is_restarted_by_the_housekeeper(running: Node) -> None:

@@ -22,7 +22,7 @@ from appliance.index.database import Database
 from appliance.settings import Housekeeper, Receiver, Settings
 from tests.web.day import HOSTILE_NAME, Day
 from web.app import make_app
-from web.service import make_server
+from web.service import make_server, stop_server
 
 
 @pytest.fixture
@@ -146,5 +146,4 @@ def served(app: Flask, settings: Settings) -> Iterator[str]:
     serving.start()
     yield f"http://127.0.0.1:{server.effective_port}"
     app.extensions["brookbox"].is_stopping.set()
-    server.close()
-    serving.join(5)
+    stop_server(server)

@@ -104,7 +104,7 @@ class Day:
     def ended(self, job: Job, end: Finish, *, ago: float = 5, results: int = 0) -> int:
         """End a running job, with so many results."""
         at = self.now - timedelta(seconds=ago)
-        attempts.begin_step(self.db, job, "harvest", at - timedelta(seconds=0.3))
+        attempts.begin_step(self.db, job, "import results", at - timedelta(seconds=0.3))
         with self.db.write() as connection:
             study = catalog.find_study(connection, job.study_uid)
             assert study is not None

@@ -1,4 +1,4 @@
-"""The pages in a real browser: live log, no violation of the policy, and all of it without JavaScript."""
+"""The pages in a real browser: the log as it grows, the policy kept, and without JavaScript."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(browser: Browser, served: str) -> Iterator[Page]:
     """A page; at its end nothing may stand in its console, and nothing may have left 127.0.0.1."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()

@@ -48,8 +48,10 @@ def workshop(tmp_path: Path) -> Workshop:
 
 
 @pytest.fixture
-def containers(workshop: Workshop, docker_required: Docker) -> ContainerExecutor:
-    return ContainerExecutor(workshop.settings)
+def containers(workshop: Workshop, docker_required: Docker) -> Iterator[ContainerExecutor]:
+    executor = ContainerExecutor(workshop.settings)
+    yield executor
+    executor.sweep(lambda worker: False)  # what a failed test left
 
 
 Begin = Callable[..., InBackground]

@@ -21,7 +21,7 @@ from tests.kit.runs import Bystander, Workshop, begin
 from tests.kit.waiting import wait_for
 from tests.worker_runs.conftest import Begin
 
-FOREVER = "import time\nprint('runs')\nwhile True: time.sleep(0.1)"
+FOREVER = "import time\nprint('runs', flush=True)\nwhile True: time.sleep(0.1)"
 
 
 def test_lines_are_in_the_log_as_they_are_printed(contained: Begin) -> None:
@@ -134,7 +134,7 @@ def test_what_an_earlier_attempt_left_is_removed_before_the_next_one_runs(
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_an_engine_that_goes_away_puts_the_job_back(tmp_path: Path, image: str, how: str) -> None:
     require.root()
-    with engine.private(tmp_path / "engine") as private:
+    with engine.private() as private:
         copied = engine.copy(private.docker, image)
         home = tmp_path / "home"
         home.mkdir()
@@ -154,7 +154,7 @@ def test_an_engine_that_goes_away_puts_the_job_back(tmp_path: Path, image: str, 
             private.stop()
         ended = begun.end(60)
         assert ended.how == "unavailable" and "Docker" in ended.sentence
-        assert not _alive_with("/opt/run.py", FOREVER)
+        assert not _alive_with("/opt/run.py", FOREVER), ended
         private.start()
         again = begin(executor, workshop.run_of(executor, stream, attempt=2))
         wait_for(lambda: again.log.count("runs") == 2, "it runs again", 60)

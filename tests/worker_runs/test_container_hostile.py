@@ -111,13 +111,13 @@ print("ALL TRIED")
 
 def test_every_way_out_of_a_container_is_closed(contained: Begin, workshop: Workshop) -> None:
     workshop.job_folder(77, copy=False)  # somebody else's input
-    before = _fingerprint(workshop.settings.data_root, but=("jobs/1",))
+    before = _fingerprint(workshop.settings.data_root, but=("jobs/1", "studies/1-"))
     begun = contained(TRIES)
     ended = begun.end()
     assert "ALL TRIED" in begun.log, begun.log
     assert "COULD" not in begun.log, begun.log
     assert ended.exit_code == 0
-    assert _fingerprint(workshop.settings.data_root, but=("jobs/1",)) == before
+    assert _fingerprint(workshop.settings.data_root, but=("jobs/1", "studies/1-")) == before
     assert (begun.run.folder.input / "00001.dcm").read_bytes() == b"stored 1"
     left = begun.run.folder.output / "sh"
     assert not left.exists() or not left.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)

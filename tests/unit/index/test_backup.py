@@ -135,9 +135,7 @@ def fill(db: Database) -> tuple[list[StoredFile], list[dict[str, Any]]]:
             first_instance_at=NOW, last_instance_at=NOW,
         )  # fmt: skip
         job_id = jobs.create(connection, new, NOW)
-        connection.execute(
-            sa.update(t.jobs).values(state="succeeded", ended_at=NOW, routed_at=NOW)
-        )
+        connection.execute(sa.update(t.jobs).values(state="succeeded", ended_at=NOW, routed_at=NOW))
         for one in files:
             made_by = None if one.called_ae_title else job_id
             catalog.add_instance(

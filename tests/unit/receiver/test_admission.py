@@ -120,7 +120,7 @@ def test_too_many_associations_are_2_3_2(streams: Streams) -> None:
     assert code(ask(streams, load=Load(open_associations=2), rules=rules)) == (2, 3, 2)
 
 
-@given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20), st.booleans())
+@given(st.text(max_size=20), st.text(max_size=20), st.ip_addresses().map(str), st.booleans())
 def test_it_never_raises(called: str, calling: str, address: str, echo: bool) -> None:
     rules = Receiver(allow_addresses=("10.0.0.0/8",))
     verdict = ask(Streams(), called, calling, address, echo=echo, rules=rules)

@@ -1,0 +1,104 @@
+"""Exit codes, streams and --json, of the command line as a whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from appliance.cli.main import COMMANDS, PROCESSES, brookbox, main, unneeded
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(words)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def home(tmp_path: Path) -> list[str]:
+    return ["--home", str(tmp_path)]
+
+
+def test_done_is_0_failed_is_1_misused_is_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, *home(tmp_path), "config", "check")[0] == 0
+    code, out, err = run(capsys, *home(tmp_path), "jobs", "list")
+    assert (code, out) == (1, "")
+    assert err == "the index is empty\ntry: start the node once: brookbox up\n"
+    assert run(capsys, "nonsense")[0] == 2
+    assert run(capsys, "jobs", "show", "not-a-number")[0] == 2
+    assert run(capsys, *home(tmp_path), "send", "store", "PACS@host:104")[0] == 2
+
+
+def test_json_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["--json", *home(tmp_path), "config", "show"],
+        [*home(tmp_path), "config", "show", "--json"],
+    ):
+        code, out, _ = run(capsys, *words)
+        assert code == 0 and json.loads(out)["receiver"]["port"] == 11113
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *PROCESSES])
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, name, "--help")
+    assert code == 0 and f"brookbox {name}" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_group_names_its_commands_where_the_list_of_commands_does(name: str) -> None:
+    context = click.Context(brookbox)
+    command = brookbox.get_command(context, name)
+    _, _, line = COMMANDS[name]
+    if isinstance(command, click.Group):
+        assert {verb for verb in command.commands if verb in line} == set(command.commands), line
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from appliance.cli.main import main; main(['--help']);"
+        "assert not {'sqlalchemy', 'pydicom', 'flask', 'docker'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_works_without_what_it_does_not_need(name: str) -> None:
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({sorted(unneeded(name))!r}));"
+        f"import {PROCESSES[name][0]};"
+        f"assert 'flask' not in sys.modules or {name!r} == 'web'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_says_what_to_try_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "brookbox.yaml").write_text("receiver: {prt: 1}\n")
+    code, out, err = run(capsys, *home(tmp_path), "config", "check")
+    assert (code, out) == (1, "")
+    assert "brookbox.yaml:1: receiver.prt is not a setting. Did you mean port?" in err
+    assert "\ntry: " in err
+
+
+def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m appliance.cli --home {tmp_path} config show | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=CHECKOUT, capture_output=True)
+    assert done.returncode == 0 and done.stderr == b""
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--version")
+    assert code == 0 and out.strip()[0].isdigit()
