@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.cli import show
 from appliance.cli.asked import Asked
-from appliance.errors import StreamError
+from appliance.errors import StreamError, explain
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream
 from appliance.streams.shipped import shipped_folder
@@ -19,28 +19,44 @@ from appliance.worker.images import Progress
 def build_images(
     asked: Asked, settings: Settings, streams: Sequence[Stream], base: str, *, again: bool
 ) -> int:
-    """Build the images of streams that have a Dockerfile; those that are there only `again`."""
+    """Build the images of streams; those that are there only `again`.
+
+    One that fails does not keep the others from being built.
+    """
     docker = Docker(settings.worker.docker_url)
     ground = _base_folder(settings)
     done: list[str] = []
     if base:
         _follow(asked, images.build_base(docker, ground, base))
         done.append(images.BASE_IMAGE)
+    failed = 0
     for stream in streams:
-        if stream.info is None or not stream.info.image:
-            raise StreamError(
-                f"{stream.folder} names no image",
-                remedy=f"brookbox streams check {stream.folder}",
-            )
-        image = stream.info.image
-        is_alone = len(streams) == 1
-        if not is_alone and not (stream.folder / "Dockerfile").is_file():
-            continue
-        if again or docker.image(image) is None:
-            _follow(asked, images.build(docker, stream.folder, image, ground))
-            done.append(image)
-    _say(asked, "built", done, "Every image is there already.")
-    return 0
+        try:
+            image = _image_to_build(docker, stream, again, is_alone=len(streams) == 1)
+            if image:
+                _follow(asked, images.build(docker, stream.folder, image, ground))
+                done.append(image)
+        except StreamError as error:
+            if len(streams) == 1:
+                raise
+            failed += 1
+            show.note(explain(error))
+    _say(asked, "built", done, "Nothing was built." if failed else "Every image is there already.")
+    return 1 if failed else 0
+
+
+def _image_to_build(docker: Docker, stream: Stream, again: bool, *, is_alone: bool) -> str:
+    """Name the image to build; "" when there is nothing to do."""
+    if stream.info is None or not stream.info.image:
+        if not is_alone:
+            return ""
+        raise StreamError(
+            f"{stream.folder} names no image", remedy=f"brookbox streams check {stream.folder}"
+        )
+    if not is_alone and not (stream.folder / "Dockerfile").is_file():
+        return ""
+    image = stream.info.image
+    return image if again or docker.image(image) is None else ""
 
 
 def pull_image(asked: Asked, settings: Settings, image: str) -> int:

@@ -10,6 +10,8 @@ from appliance.dicom.names import is_ae_title
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams
 
+_PADDING = " \0"  # spaces; some old equipment pads with NUL
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -64,8 +66,8 @@ def decide(request: Request, streams: Streams, settings: Settings, load: Load) -
     called AE title that names nothing which serves; (2, 3, 1) and (2, 3, 2) pass by:
     no room, too many studies waiting, or too many associations.  Never raises.
     """
-    called = request.called_ae_title.strip(" ")
-    calling = request.calling_ae_title.strip(" ")
+    called = request.called_ae_title.strip(_PADDING)
+    calling = request.calling_ae_title.strip(_PADDING)
     if why := _may_not_connect(calling, request.address, settings):
         return Reject(1, 1, 3, why)
     is_own = called == settings.node.ae_title.strip(" ")

@@ -24,11 +24,11 @@ _SILENT_SECONDS = 5.0
 _ABORT_SECONDS = 3.0
 
 
-def run(settings: Settings, listening: socket.socket, number: int) -> None:
+def run(
+    settings: Settings, listening: socket.socket, life: lifecycle.Lifecycle, number: int
+) -> None:
     """Receive until told to stop, or until the parent dies; then end this process."""
     lifecycle.die_with_parent()
-    life = lifecycle.Lifecycle()
-    logs.set_up("receiver", settings.node.log_level)
     try:
         code = _receive(settings, listening, life, number)
     except BrookboxError as error:

@@ -12,6 +12,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from appliance import logs
+from appliance.lifecycle import Lifecycle
 from appliance.receiver import child
 from appliance.settings import Settings
 
@@ -38,8 +39,10 @@ class _Seat:
 class Children:
     """As many receiving processes as the settings say."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, life: Lifecycle) -> None:
         self._listening = listening
+        # A child goes on with its copy: a signal between fork and first step is not lost.
+        self._life = life
         self._seats: list[_Seat] = []
 
     def start(self, settings: Settings) -> None:
@@ -50,7 +53,7 @@ class Children:
             if seat.process is None and time.monotonic() >= seat.start_again_at:
                 seat.process = _FORK.Process(
                     target=child.run,
-                    args=(settings, self._listening, seat.number),
+                    args=(settings, self._listening, self._life, seat.number),
                     name=f"receiver-{seat.number}",
                 )
                 seat.process.start()

@@ -46,7 +46,7 @@ def run(settings: Settings) -> int:
         return 1
     space.clear_degraded(layout)
     with listening:
-        Parent(settings, life, Children(listening)).loop()
+        Parent(settings, life, Children(listening, life)).loop()
     return 0
 
 

@@ -23,6 +23,7 @@ from docker.utils.socket import STDERR, frames_iter_no_tty
 from appliance.errors import StreamError, StreamUnavailable
 
 _PATIENCE_SECONDS = 30
+_LONG_SECONDS = 3600  # between two words of a build, a pull or a load
 _LARGEST_FILE = 10_000_000
 
 _NOT_ANSWERING = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -64,6 +65,7 @@ class Docker:
     def __init__(self, url: str = "") -> None:
         self._url = url
         self._client: Any = None
+        self._patient: Any = None
 
     def answers(self) -> bool:
         """Say whether the engine answers."""
@@ -175,7 +177,7 @@ class Docker:
     ) -> Iterator[dict[str, Any]]:
         """Build an image from a tar archive; give what the engine says while it does."""
         with _translated():
-            yield from self._api.build(
+            yield from self._long.build(
                 fileobj=context,
                 custom_context=True,
                 tag=tag,
@@ -183,34 +185,40 @@ class Docker:
                 rm=True,
                 forcerm=True,
                 decode=True,
-                timeout=3600,
             )
 
     def pull(self, name: str) -> Iterator[dict[str, Any]]:
         """Fetch an image from its registry; give what the engine says while it does."""
         with _translated():
-            yield from self._api.pull(name, stream=True, decode=True)
+            yield from self._long.pull(name, stream=True, decode=True)
 
     def load(self, archive: IO[bytes]) -> Iterator[dict[str, Any]]:
         """Load images of a `docker save` archive; give what the engine says while it does."""
         with _translated():
-            yield from self._api.load_image(archive)
+            yield from self._long.load_image(archive)
 
     def import_root(self, archive: Path, repository: str, tag: str) -> None:
         """Make an image of one layer from a tar archive of a root file system."""
         with _translated(), archive.open("rb") as file:
-            self._api.import_image_from_stream(file, repository=repository, tag=tag)
+            self._long.import_image_from_stream(file, repository=repository, tag=tag)
 
     @property
     def _api(self) -> Any:
         if self._client is None:
-            if self._url:
-                self._client = docker.APIClient(
-                    base_url=self._url, version="auto", timeout=_PATIENCE_SECONDS
-                )
-            else:
-                self._client = docker.from_env(timeout=_PATIENCE_SECONDS, version="auto").api
+            self._client = self._connect(_PATIENCE_SECONDS)
         return self._client
+
+    @property
+    def _long(self) -> Any:
+        """Give the client for what takes long; the other one notices a hanging engine."""
+        if self._patient is None:
+            self._patient = self._connect(_LONG_SECONDS)
+        return self._patient
+
+    def _connect(self, seconds: int) -> Any:
+        if self._url:
+            return docker.APIClient(base_url=self._url, version="auto", timeout=seconds)
+        return docker.from_env(timeout=seconds, version="auto").api
 
 
 class Output:

@@ -6,14 +6,13 @@ Dockerfile that takes `ARG BASE` is built on the common ground, `streams/base`.
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from appliance.errors import StreamError
 from appliance.worker.container import Docker
@@ -75,15 +74,15 @@ def _build(
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as context:
         _write_context(folder, context)
         context.seek(0)
-        said = docker.build(context, tag, arguments)  # type: ignore[arg-type]
+        said = docker.build(context, tag, arguments)
         yield from _followed(said, f"{tag} could not be built")
 
 
-def _write_context(folder: Path, target: IO[bytes] | Any) -> None:
+def _write_context(folder: Path, target: Any) -> None:
     """Pack a folder as a build's context; what belongs to nobody but this machine stays."""
     with tarfile.open(fileobj=target, mode="w") as tar:
-        for name in sorted(os.listdir(folder)):
-            tar.add(folder / name, arcname=name, filter=_sent)
+        for path in sorted(folder.iterdir()):
+            tar.add(path, arcname=path.name, filter=_sent)
 
 
 def _sent(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

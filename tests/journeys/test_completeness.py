@@ -103,7 +103,7 @@ def test_a_late_slice_makes_a_superseding_job_and_the_older_result_is_not_delive
     wait_for(lambda: (newer.id, "delivered") in of_these(), "the newer result is delivered")
     wait_for(lambda: node.job(older.id).routed_at, "the older job was looked at")
     assert node.job(older.id).superseded_by == newer.id
-    assert "superseded" in node.job(older.id).routing_note
+    assert f"job {newer.id}" in node.job(older.id).routing_note
     assert of_these() == [(newer.id, "delivered")]
     assert len(pacs.files()) == 1
 

@@ -74,7 +74,7 @@ class PrivateEngine:
                 [
                     "dockerd", "--host", self.url, "--data-root", f"{self._folder}/root",
                     "--exec-root", f"{self._folder}/exec", "--pidfile", f"{self._folder}/pid",
-                    "--bridge", "none", "--iptables=false", "--storage-driver", "vfs",
+                    "--bridge", "none", "--iptables=false",
                     *self._options,
                 ],
                 stdout=log, stderr=log,

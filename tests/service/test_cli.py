@@ -39,7 +39,7 @@ def study(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     uid = generate_uid()
     made = dicom.ct_study(3, study_uid=uid)
     files = dicom.write_study(made, tmp_path_factory.mktemp("study"))
-    assert node.send(files, "ECHO").all_stored
+    assert node.send(files, "ECHO").exit_code == 0
     node.wait_for_jobs(1, "succeeded", ae_title="ECHO")
     return uid
 
@@ -48,7 +48,7 @@ def study(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
 def failed(node: Node, tmp_path_factory: pytest.TempPathFactory) -> int:
     """A job that failed."""
     files = dicom.write_study(dicom.ct_study(1), tmp_path_factory.mktemp("failed"))
-    assert node.send(files, "BROKEN").all_stored
+    assert node.send(files, "BROKEN").exit_code == 0
     return node.wait_for_jobs(1, "failed", ae_title="BROKEN")[0].id
 
 
@@ -62,7 +62,13 @@ def test_jobs_are_listed_for_people_and_for_programs(node: Node, study: str) -> 
 
 def test_no_answer_holds_a_patient(node: Node, study: str) -> None:
     job = node.cli_json("jobs", "list", "--study", study)[0]["id"]
-    for words in (["jobs", "list"], ["jobs", "show", str(job)], ["why", study], ["events"], ["status"]):
+    for words in (
+        ["jobs", "list"],
+        ["jobs", "show", str(job)],
+        ["why", study],
+        ["events"],
+        ["status"],
+    ):
         said = node.cli(*words)
         assert "Seeded" not in said.stdout + said.stderr and "P-SEEDED" not in said.stdout
 
@@ -120,15 +126,17 @@ def test_why_tells_of_a_job_and_of_an_unknown_study(node: Node, failed: int) -> 
 
 def test_why_tells_who_was_refused(node: Node, tmp_path: Path) -> None:
     [file] = dicom.write_study(dicom.ct_study(1), tmp_path)
-    assert not node.send([file], "montage", "LOST1").all_stored
-    said = wait_for(lambda: "refused" in node.cli("why", "LOST1").stdout and node.cli("why", "LOST1"), "")
+    assert node.send([file], "montage", "LOST1").acknowledged == []
+    said = wait_for(
+        lambda: "refused" in node.cli("why", "LOST1").stdout and node.cli("why", "LOST1"), ""
+    )
     assert "Did you mean MONTAGE?" in said.stdout
     assert "Did you mean MONTAGE?" in node.cli("why", "montage").stdout
     assert "is the stream in" in node.cli("why", "MONTAGE").stdout
     assert "the node itself" in node.cli("why", "BROOKBOX").stdout
 
 
-def test_deliveries_are_listed_shown_and_sent_again(node: Node, study: str) -> None:
+def test_deliveries_are_listed_shown_and_sent_again(node: Node, study: str, tmp_path: Path) -> None:
     port = free_port()
     node.route(
         {
@@ -139,14 +147,21 @@ def test_deliveries_are_listed_shown_and_sent_again(node: Node, study: str) -> N
     wait_for(lambda: "pacs" in node.cli("routing", "show").stdout, "the rule")
     job = node.cli_json("jobs", "list", "--study", study)[-1]["id"]
     node.cli("jobs", "run-again", str(job))
-    [one] = wait_for(lambda: node.cli_json("deliveries", "list", "--destination", "pacs"), "due", 60)
-    wait_for(lambda: "PACS at 127.0.0.1" in node.cli("deliveries", "show", str(one["id"])).stdout, "")
+    [one] = wait_for(
+        lambda: node.cli_json("deliveries", "list", "--destination", "pacs"), "due", 60
+    )
+    wait_for(
+        lambda: "PACS at 127.0.0.1" in node.cli("deliveries", "show", str(one["id"])).stdout, ""
+    )
     assert node.cli("routing", "test", "pacs").returncode == 1
-    with peers.Pacs(port=port) as pacs:
+    pacs = peers.Pacs(tmp_path / "pacs", port=port).start()
+    try:
         assert node.cli("routing", "test", "pacs").returncode == 0
         assert node.cli("deliveries", "resend", str(one["id"])).returncode == 0
         node.wait_for_deliveries(1, "delivered")
-        assert len(pacs.received()) == 3
+        assert len(pacs.files()) == 3
+    finally:
+        pacs.stop()
     sent = node.cli_json("deliveries", "show", str(one["id"]))["instances"]
     assert {part["status"] for part in sent} == {0}
 

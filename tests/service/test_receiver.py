@@ -49,6 +49,13 @@ def associate(
     return ae.associate("127.0.0.1", receiver.port, ae_title=called, evt_handlers=handlers or [])
 
 
+def wire(assoc: Association) -> socket.socket:
+    """Give the connection of an association, to break the rules on it."""
+    assert assoc.dul.socket is not None
+    assert assoc.dul.socket.socket is not None
+    return assoc.dul.socket.socket
+
+
 def rejection(receiver: Receiver, called: str, calling: str = "CT1") -> tuple[int, int, int]:
     """Give what the peer is told when it is refused."""
     told: list[tuple[int, int, int]] = []
@@ -441,7 +448,7 @@ def test_a_child_killed_in_mid_data_set_loses_only_its_own_associations(
     # Half a C-STORE on the first one, then its process is killed.
     doomed = held[0]
     message = half_a_c_store(study[1], files[1])
-    doomed.dul.socket.socket.sendall(message)
+    wire(doomed).sendall(message)
     pid = int(rows["CT0"].process.split("/")[1])
     before = {child.pid for child in receiver.children()}
     assert pid in before
@@ -542,7 +549,7 @@ def test_an_aborted_and_a_lost_association_are_told_apart(
         if ending is Ending.ABORTED:
             assoc.abort(block=False)
         else:
-            assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+            wire(assoc).shutdown(socket.SHUT_RDWR)
 
         def ended(calling: str = calling) -> str:
             rows = [row for row in receiver.associations() if row.calling_ae_title == calling]
@@ -563,7 +570,7 @@ def test_bytes_of_a_long_instance_keep_the_association_awake(
 
     def trickle() -> None:
         for start in range(0, len(message), 4096):
-            assoc.dul.socket.socket.sendall(message[start : start + 4096])
+            wire(assoc).sendall(message[start : start + 4096])
             if stop.wait(0.5):
                 return
 

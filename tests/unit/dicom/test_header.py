@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import io
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
@@ -19,7 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from appliance.dicom import structure
+from appliance.dicom import part10, structure
 from appliance.dicom.header import read_header
 from appliance.errors import CannotUnderstand, DoesNotMatch, InstanceRefused
 from tests.kit.dicom import ct_slice
@@ -90,8 +91,10 @@ def test_the_same_facts_are_read_in_every_encoding(syntax: str) -> None:
         (b"ISO_IR 192", "Зюмин^Яша".encode(), "Зюмин^Яша"),
         (b"ISO_IR 144", "Люкceмбypг".encode("iso8859_5"), "Люкceмбypг"),
         (b"GB18030", "王^小东".encode("gb18030"), "王^小东"),
-        (b"\\ISO 2022 IR 87", b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", "Yamada^Tarou=山田^太郎"),
-        (b"\\ISO 2022 IR 149", b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7", "Hong^Gildong=洪^吉洞"),
+        (b"\\ISO 2022 IR 87", b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+         "Yamada^Tarou=山田^太郎"),
+        (b"\\ISO 2022 IR 149", b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7",
+         "Hong^Gildong=洪^吉洞"),
         (b"ISO-IR 100", b"B\xe4r", "Bär"),
         (b"ISO_IR 192", b"B\xe4r", "B�r"),
         (b"NO SUCH SET", b"B\xe4r", "Bär"),
@@ -233,16 +236,10 @@ def test_no_bytes_raise_anything_but_a_refusal(
 
 
 def test_every_file_of_pydicom_is_read_as_pydicom_reads_it() -> None:
-    from pydicom.data import get_testdata_file
-
     for name in ("CT_small.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "rtplan.dcm"):
-        ds = pydicom.dcmread(get_testdata_file(name), stop_before_pixels=True)
-        raw = io.BytesIO()
-        with open(get_testdata_file(name), "rb") as file:
-            raw.write(file.read())
-        from appliance.dicom import part10
-
-        _, header, _ = part10.read_file(raw.getvalue())
+        path = Path(str(get_testdata_file(name)))
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        _, header, _ = part10.read_file(path.read_bytes())
         assert header.sop_instance_uid == ds.SOPInstanceUID
         assert header.patient_name == str(ds.PatientName)
 

@@ -407,9 +407,7 @@ def test_a_result_that_comes_back_to_its_stream_opens_no_arrival(
     assert not other.is_returned
 
 
-def test_a_lost_lease_leaves_nothing_behind(
-    db: Database, layout: Layout, tmp_path: Path
-) -> None:
+def test_a_lost_lease_leaves_nothing_behind(db: Database, layout: Layout, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from appliance.errors import LeaseLost
@@ -472,9 +470,7 @@ def test_a_bad_result_is_refused_and_leaves_no_file(
     assert waiting(layout) == []
 
 
-def test_staging_of_older_attempts_is_swept(
-    db: Database, layout: Layout, tmp_path: Path
-) -> None:
+def test_staging_of_older_attempts_is_swept(db: Database, layout: Layout, tmp_path: Path) -> None:
     from dataclasses import replace
 
     ds = ct_slice()

@@ -15,14 +15,13 @@ from appliance.streams.catalog import Streams, read_streams
 
 @pytest.fixture
 def streams(tmp_path: Path) -> Streams:
-    for number, info in enumerate(
-        (
-            {"AETitle": "ProcPics", "level": "series"},
-            {"AETitle": "OFF", "enabled": 0},
-            {"AETitle": "BROKEN", "lanes": "many"},
-            {"AETitle": "SMALL", "max_waiting": 1},
-        )
-    ):
+    infos: tuple[dict[str, object], ...] = (
+        {"AETitle": "ProcPics", "level": "series"},
+        {"AETitle": "OFF", "enabled": 0},
+        {"AETitle": "BROKEN", "lanes": "many"},
+        {"AETitle": "SMALL", "max_waiting": 1},
+    )
+    for number, info in enumerate(infos):
         folder = tmp_path / f"s{number}"
         folder.mkdir()
         facts = {"command": ["true"], "trusted": True, **info}
@@ -55,6 +54,7 @@ def code(verdict: Accept | Reject) -> tuple[int, int, int]:
 
 def test_outer_spaces_do_not_count_and_the_level_is_the_streams(streams: Streams) -> None:
     assert ask(streams, " ProcPics  ", "CT1   ") == Accept("ProcPics", "CT1", "series")
+    assert ask(streams, "ProcPics\0\0", "CT1\0") == Accept("ProcPics", "CT1", "series")
     assert ask(streams, "BROOKBOX") == Accept("BROOKBOX", "CT1", None)
 
 
