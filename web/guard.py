@@ -23,7 +23,7 @@ from web.node import now
 from web.tries import Tries
 
 COOKIE = "brookbox_session"
-_OPEN_TO_ALL = {"static", "login.ask", "login.enter", "health.alive"}
+_OPEN_TO_ALL = {"static", "login.ask", "login.enter", "health.alive", "frame.set_theme"}
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

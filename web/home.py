@@ -10,7 +10,6 @@ from flask.typing import ResponseReturnValue
 
 from appliance.index import beats, figures, job_list, lanes, retention
 from appliance.index.job_list import Filter
-from appliance.index.lanes import Lane
 from appliance.index.retention import Hindrance
 from appliance.index.states import JobState
 from web.banners import SILENT_AFTER, Banner, Service, banners_now, services
@@ -87,7 +86,7 @@ def read_home(here: Node) -> HomePage:
         host_name=here.host_name,
         addresses=addresses(here.settings),
         dicom_port=here.settings.receiver.port,
-        targets=targets(here.settings, here.streams(), switched_off, why_waiting(seats)),
+        targets=targets(here.settings, here.streams(), seats, switched_off),
         counters=Counters(
             waiting=by_state[JobState.QUEUED],
             running=by_state[JobState.RUNNING],
@@ -103,12 +102,6 @@ def read_home(here: Node) -> HomePage:
         banners=banners_now(here, now),
         is_first_start=not any(by_state.values()),
     )
-
-
-def why_waiting(seats: list[Lane]) -> dict[str, str]:
-    """Map the streams that no lane is open for to why not."""
-    open_ones = {seat.ae_title for seat in seats if seat.is_open}
-    return {seat.ae_title: seat.why_not for seat in seats if seat.ae_title not in open_ones}
 
 
 def _rows(here: Node, state: str, limit: int) -> list[JobRow]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import psutil
 
+from appliance.index.lanes import Lane
 from appliance.settings import Settings
-from appliance.streams.catalog import Streams
+from appliance.streams.catalog import Stream, Streams
+from web.streams import state_of
 
 _EVERYWHERE = {"0.0.0.0", "::", ""}
 _NOT_FROM_OUTSIDE = ("docker", "br-", "veth", "virbr", "cni", "podman")
@@ -49,33 +51,24 @@ def addresses(settings: Settings) -> list[str]:
 
 
 def targets(
-    settings: Settings, streams: Streams, switched_off: Set[str], waiting: dict[str, str]
+    settings: Settings, streams: Streams, seats: Sequence[Lane], switched_off: Set[str]
 ) -> list[Target]:
-    """List what may be called: every stream, then the node itself.
-
-    `waiting` maps AE titles to why nothing can run them just now.
-    """
+    """List what may be called: every stream that names an AE title, then the node itself."""
     found = []
     for stream in streams.all:
-        if not stream.ae_title:
-            continue
-        info = stream.info
-        does = (info.name or stream.folder.name) if info else stream.folder.name
-        if info and info.description:
-            does = f"{does}: {info.description}" if info.name else info.description
-        state, note = "serving", ""
-        if not stream.is_good:
-            state, note = "broken", _first(str(p) for p in stream.problems if p.stops)
-        elif not stream.is_enabled:
-            state, note = "off", "It is switched off in its info.json."
-        elif stream.ae_title in switched_off:
-            state, note = "off", "A person switched it off here."
-        elif stream.ae_title in waiting:
-            state, note = "waiting", waiting[stream.ae_title]
-        found.append(Target(stream.ae_title, does, state, note))
-    own = settings.node.ae_title
-    return [*found, Target(own, "Keeps what is sent, without processing; answers echo.", "serving")]
+        if stream.ae_title:
+            own = [seat for seat in seats if seat.ae_title == stream.ae_title]
+            state, why, _ = state_of(stream, own, stream.ae_title in switched_off)
+            if state == "broken":
+                why = " ".join(str(problem) for problem in stream.problems if problem.stops)
+            found.append(Target(stream.ae_title, _does(stream), state, why))
+    own_title = settings.node.ae_title
+    does = "Keeps what is sent, without processing; answers echo."
+    return [*found, Target(own_title, does, "serving")]
 
 
-def _first(texts: Iterable[str]) -> str:
-    return next(iter(texts), "")
+def _does(stream: Stream) -> str:
+    info = stream.info
+    if info is None:
+        return stream.folder.name
+    return ": ".join(part for part in (info.name, info.description) if part) or stream.folder.name

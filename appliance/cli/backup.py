@@ -12,6 +12,9 @@ from appliance.cli.asked import Asked, pass_asked
 from appliance.disk.layout import Layout
 from appliance.errors import BackupError
 from appliance.health import backups, node_lock
+from appliance.index.database import connect
+from appliance.index.file_check import instance_paths
+from appliance.index.migrate import found_version
 from appliance.settings import Settings
 
 
@@ -45,7 +48,7 @@ def restore(asked: Asked, folder: Path, yes: bool) -> None:
     found = backups.read_backup(folder)
     layout.make()
     with node_lock.held(layout.run):
-        if not yes and _is_used(layout):
+        if not yes and _is_used(settings, layout):
             raise BackupError(
                 f"{layout.root} is not empty",
                 remedy=f"brookbox restore --yes {folder} (the index there is kept beside the new "
@@ -68,16 +71,18 @@ def restore(asked: Asked, folder: Path, yes: bool) -> None:
     click.echo("Accounts and tokens are as they were then. Start the node: brookbox up")
 
 
-def _is_used(layout: Layout) -> bool:
+def _is_used(settings: Settings, layout: Layout) -> bool:
     places = (layout.studies, layout.jobs, layout.quarantine)
-    index = any(layout.root.glob("index.sqlite3*"))
-    return index or any(any(place.iterdir()) for place in places)
+    if any(layout.root.glob("index.sqlite3*")) or any(any(p.iterdir()) for p in places):
+        return True
+    db = connect(settings)
+    try:
+        return not db.is_sqlite and found_version(db) is not None
+    finally:
+        db.close()
 
 
 def _missing_files(settings: Settings) -> int:
-    from appliance.index.database import connect
-    from appliance.index.file_check import instance_paths
-
     db = connect(settings)
     try:
         with db.read() as connection:

@@ -11,7 +11,7 @@ from appliance.errors import StreamError, explain
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream
 from appliance.streams.shipped import shipped_folder
-from appliance.worker import images
+from appliance.worker import ground, images
 from appliance.worker.container import Docker
 from appliance.worker.images import Progress
 
@@ -24,17 +24,17 @@ def build_images(
     One that fails does not keep the others from being built.
     """
     docker = Docker(settings.worker.docker_url)
-    ground = _base_folder(settings)
+    base_folder = _base_folder(settings)
     done: list[str] = []
     if base:
-        _follow(asked, images.build_base(docker, ground, base))
+        _follow(asked, ground.build_ground(docker, base_folder, base))
         done.append(images.BASE_IMAGE)
     failed = 0
     for stream in streams:
         try:
             image = _image_to_build(docker, stream, again, is_alone=len(streams) == 1)
             if image:
-                _follow(asked, images.build(docker, stream.folder, image, ground))
+                _follow(asked, ground.build(docker, stream.folder, image, base_folder))
                 done.append(image)
         except StreamError as error:
             if len(streams) == 1:

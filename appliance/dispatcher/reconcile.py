@@ -12,6 +12,7 @@ from appliance.index.lost_attempts import is_dead_process, requeue_lost
 from appliance.streams.catalog import Streams
 
 LANE_SILENCE = timedelta(seconds=30)
+_JUMP_SECONDS = 5.0
 
 
 def close_dead_associations(db: Database, now: datetime) -> int:
@@ -24,9 +25,28 @@ def close_dead_associations(db: Database, now: datetime) -> int:
     return closed
 
 
-def put_lost_jobs_back(db: Database, max_attempts: int, now: datetime) -> int:
+class Clock:
+    """Notices that the wall clock jumped: it was set, or the machine slept."""
+
+    def __init__(self) -> None:
+        self._wall_less_steady: float | None = None
+        self._doubtful_until = 0.0
+
+    def is_steady(self, now: datetime, steady: float, patience_seconds: float) -> bool:
+        """Say whether it has gone on evenly for `patience_seconds`; `steady` is monotonic."""
+        difference = now.timestamp() - steady
+        before, self._wall_less_steady = self._wall_less_steady, difference
+        if before is not None and abs(difference - before) > _JUMP_SECONDS:
+            logs.get().warning("the clock jumped", seconds=round(difference - before))
+            self._doubtful_until = steady + patience_seconds
+        return steady >= self._doubtful_until
+
+
+def put_lost_jobs_back(
+    db: Database, max_attempts: int, now: datetime, *, trusts_leases: bool
+) -> int:
     """Put back the jobs whose worker died, or was silent past its lease; how many."""
-    lost = requeue_lost(db, max_attempts, now)
+    lost = requeue_lost(db, max_attempts, now, trusts_leases=trusts_leases)
     for one in lost:
         logs.get().warning(
             "job put back",

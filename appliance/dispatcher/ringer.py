@@ -26,10 +26,13 @@ _LOOK_PAUSE_SECONDS = 0.5
 class Ringer(threading.Thread):
     """Rings the jobs that are queued.  `settings` is asked each time: they may be reloaded."""
 
-    def __init__(self, db: Database, settings: Callable[[], Queue]) -> None:
+    def __init__(
+        self, db: Database, settings: Callable[[], Queue], on_stumble: Callable[[], None]
+    ) -> None:
         super().__init__(name="ringer", daemon=True)
         self._db = db
         self._settings = settings
+        self._on_stumble = on_stumble
         self._rings = Rings(settings().servers)
         self._wake = threading.Condition()
         self._asked: list[Ring] = []
@@ -61,17 +64,25 @@ class Ringer(threading.Thread):
 
     def run(self) -> None:
         """Ring until told to stop."""
-        while not self._is_stopping:
-            asked = self._next()
-            try:
-                self._step(asked)
-            except QueueUnavailable as error:
-                self._note_outage(error)
-            except IndexUnavailable as error:
-                logs.get().warning("the index is away, ringing waits", said=str(error))
-                self._all_at = 0.0
-                time.sleep(_OUTAGE_PAUSE_SECONDS)
+        try:
+            while not self._is_stopping:
+                self._ring_once()
+        # The boundary of this thread: without it the process is of no use, and starts again.
+        except Exception:  # noqa: BLE001
+            logs.get().exception("ringing stumbled")
+            self._on_stumble()
         self._rings.close()
+
+    def _ring_once(self) -> None:
+        asked = self._next()
+        try:
+            self._step(asked)
+        except QueueUnavailable as error:
+            self._note_outage(error)
+        except IndexUnavailable as error:
+            logs.get().warning("the index is away, ringing waits", said=str(error))
+            self._all_at = 0.0
+            time.sleep(_OUTAGE_PAUSE_SECONDS)
 
     def _next(self) -> list[Ring]:
         """Wait for something to do; give what was asked for."""

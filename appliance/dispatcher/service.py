@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 from appliance import bells, ids, lifecycle, logs, settings_file
@@ -45,10 +46,10 @@ def run(settings: Settings) -> int:
     except BrookboxError as error:
         print(explain(error), file=sys.stderr)
         return 1
-    Dispatcher(settings, db, bell, life).loop()
+    code = Dispatcher(settings, db, bell, life).loop()
     bell.close()
     db.close()
-    return 0
+    return code
 
 
 class Dispatcher:
@@ -63,14 +64,15 @@ class Dispatcher:
         self._life = life
         self._root = settings.data_root
         self._streams = StreamWatcher(settings.streams_folder)
-        self._ringer = Ringer(db, self._queue_settings)
+        self._ringer = Ringer(db, self._queue_settings, self._stumble)
         self._me = str(ids.this_process())
         self._tick_at = self._beat_at = datetime.min.replace(tzinfo=UTC)
         self._stuck: dict[int, datetime] = {}  # arrivals that a mistake of ours kept from launch
-        self._is_index_away = False
+        self._is_index_away = self._has_stumbled = False
+        self._clock = reconcile.Clock()
 
-    def loop(self) -> None:
-        """Look, sleep, look again, until told to stop."""
+    def loop(self) -> int:
+        """Look, sleep, look again, until told to stop; the exit code."""
         self._ringer.start()
         logs.get().info("dispatcher started")
         while not self._life.is_stopping:
@@ -83,6 +85,7 @@ class Dispatcher:
         self._ringer.stop()
         self._ringer.join(10)
         self._leave()
+        return 1 if self._has_stumbled else 0
 
     def _look(self, now: datetime) -> datetime:
         """Do what is due; give the moment of the next look."""
@@ -105,11 +108,18 @@ class Dispatcher:
             self._beat_at = now + _BEAT
         if now >= self._tick_at or self._tick_at - now > _TICK:
             reconcile.close_dead_associations(self._db, now)
-            if reconcile.put_lost_jobs_back(self._db, self._settings.jobs.max_attempts, now):
+            if self._put_jobs_back(now):
                 self._ringer.look()
                 bells.ring(Layout(self._root).run, "router")  # one may have failed for good
             reconcile.tell_why_jobs_wait(self._db, self._streams.current(), now)
             self._tick_at = now + _TICK
+
+    def _put_jobs_back(self, now: datetime) -> int:
+        lease = self._settings.worker.lease_seconds
+        is_steady = self._clock.is_steady(now, time.monotonic(), lease)
+        return reconcile.put_lost_jobs_back(
+            self._db, self._settings.jobs.max_attempts, now, trusts_leases=is_steady
+        )
 
     def _close_complete(self, now: datetime) -> datetime:
         """Launch every complete arrival; give the moment at which the next may be complete."""
@@ -183,6 +193,10 @@ class Dispatcher:
 
     def _queue_settings(self) -> Queue:
         return self._settings.queue
+
+    def _stumble(self) -> None:
+        self._has_stumbled = True
+        self._life.stop()
 
     def _leave(self) -> None:
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
+from appliance.health.backups import MANIFEST
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.index import beats, events, file_check, lanes, migrate
 from appliance.index.beats import Beat
@@ -17,6 +19,7 @@ from appliance.streams.catalog import Streams, read_streams
 
 PROCESSES = ("receiver", "dispatcher", "worker", "router", "housekeeper", "web")
 SILENCE = timedelta(seconds=60)
+_OLD_BACKUP = timedelta(days=2)
 
 
 def check_index(settings: Settings) -> Iterator[Finding]:
@@ -76,6 +79,21 @@ def check_processes(db: Database, runs: bool) -> Iterator[Finding]:
             yield warn(name, f"{name} says: {beat.says}", remedy)
         else:
             yield ok(name, f"{name} is alive.")
+
+
+def check_backups(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Look when the index was backed up last."""
+    folder = Layout(settings.data_root).backups
+    made = sorted(path for path in folder.glob("*") if (path / MANIFEST).is_file())
+    if not made:
+        yield ok("backup", "There is no backup yet; one is made each night while the node runs.")
+        return
+    at = datetime.fromtimestamp((made[-1] / MANIFEST).stat().st_mtime, UTC)
+    told = f"The last backup in {folder} is of {at:%Y-%m-%d %H:%M} UTC."
+    if now - at > _OLD_BACKUP:
+        yield warn("backup", told, "read housekeeper.log, or: brookbox backup DIR")
+    else:
+        yield ok("backup", told)
 
 
 def check_streams(settings: Settings, db: Database | None, runs: bool) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ NAME = "housekeeper"
 _OWN_BEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LEFTOVERS_SECONDS = 300.0
+_BACKUP_LOOK_SECONDS = 600.0
 _FORGOTTEN_HOST = timedelta(hours=1)
 
 
@@ -84,7 +85,9 @@ class _Housekeeper:
         self._others = _Due(time.monotonic() + max(settings.housekeeper.beat_seconds, 5.0))
         self._sweep = _Due()
         self._leftovers = _Due()
-        self._full = self._failing = ""
+        self._backup = _Due()
+        self._full = self._failing = self._no_backup = ""
+        self._troubles: dict[str, str] = {}
 
     def work(self, now: datetime) -> None:
         """Do what is due."""
@@ -93,6 +96,7 @@ class _Housekeeper:
             (self._look_at_clock, True),
             (self._say_alive, self._own_beat.is_due(_OWN_BEAT_SECONDS)),
             (self._ask_others, self._others.is_due(rules.beat_seconds)),
+            (self._back_up, self._backup.is_due(_BACKUP_LOOK_SECONDS)),
             (self._make_room, self._sweep.is_due(rules.sweep_seconds)),
             (self._adopt_leftovers, self._leftovers.is_due(_LEFTOVERS_SECONDS)),
         )
@@ -101,7 +105,15 @@ class _Housekeeper:
                 try:
                     chore(now)
                 except (BrookboxError, OSError) as error:
-                    logs.get().warning("chore failed", chore=chore.__name__, why=str(error))
+                    self._note_trouble(chore.__name__, str(error))
+                else:
+                    self._troubles.pop(chore.__name__, None)
+
+    def _note_trouble(self, chore: str, why: str) -> None:
+        """Log what keeps a chore from being done, once and not at each try."""
+        if self._troubles.get(chore) != why:
+            logs.get().warning("chore failed", chore=chore.strip("_"), why=why)
+        self._troubles[chore] = why
 
     def leave(self) -> None:
         """Take the beat away: this process stops as it should."""
@@ -129,7 +141,12 @@ class _Housekeeper:
     def _say_alive(self, now: datetime) -> None:
         says = " ".join(
             part
-            for part in (clock.why_stopped(self._layout.run), self._full, self._failing)
+            for part in (
+                clock.why_stopped(self._layout.run),
+                self._full,
+                self._failing,
+                self._no_backup,
+            )
             if part
         )
         beats.beat(self._db, self._me, NAME, now, says)
@@ -140,7 +157,6 @@ class _Housekeeper:
         self._failing = " ".join(f"{name} gives no answer: {why}." for name, why in failing.items())
 
     def _make_room(self, now: datetime) -> None:
-        self._back_up(now)
         if not clock.why_stopped(self._layout.run):
             full = self._sweeper.sweep(self.settings.housekeeper, now)
             if full and full != self._full:
@@ -153,7 +169,12 @@ class _Housekeeper:
         tonight = f"{backups.NIGHTLY}{now:%Y%m%d}"
         if now.hour < rules.backup_hour_utc or any(folder.glob(f"{tonight}*")):
             return
-        made = backups.make_backup(self.settings, folder, now, name=f"{tonight}T{now:%H%M%SZ}")
+        try:
+            made = backups.make_backup(self.settings, folder, now, name=f"{tonight}T{now:%H%M%SZ}")
+        except BrookboxError as error:
+            self._no_backup = f"There is no backup of this night: {error}. Try: {error.remedy}."
+            raise
+        self._no_backup = ""
         backups.remove_old_nightly(folder, rules.backups_kept)
         logs.get().info("backup made", folder=made.folder.name)
 

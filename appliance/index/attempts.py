@@ -102,7 +102,7 @@ def renew(db: Database, job: Job, lease: timedelta, now: datetime) -> bool:
 
 
 def note_run(db: Database, job: Job, **facts: object) -> None:
-    """Keep facts of the running attempt: executor, image, image_id, progress_…
+    """Keep facts of the running attempt, such as executor, image_id and progress_done.
 
     Raises LeaseLost when another attempt is the current one.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,19 +22,19 @@ class PutBack:
 
 
 def requeue_lost(
-    db: Database, max_attempts: int, now: datetime, is_dead: Callable[[str], bool] | None = None
+    db: Database, max_attempts: int, now: datetime, *, trusts_leases: bool = True
 ) -> list[PutBack]:
     """Put back what runs under a dead worker of this host, or past its lease.
 
     The attempt counts, so that a job that kills its worker does not go on for ever.
-    Called by the dispatcher, and by a worker that starts.
+    `trusts_leases` is False for a while after the clock jumped: then every lease has
+    run out, and living workers must have the time to renew theirs.
     """
-    is_dead = is_dead or is_dead_process
     with db.read() as connection:
         running = job_list.running_jobs(connection)
     done = []
     for job in running:
-        reason = _why_lost(job, now, is_dead)
+        reason = _why_lost(job, now, trusts_leases)
         if not reason:
             continue
         try:
@@ -56,9 +55,11 @@ def is_dead_process(name: str) -> bool:
         return False
 
 
-def _why_lost(job: Job, now: datetime, is_dead: Callable[[str], bool]) -> str:
-    if is_dead(job.worker):
+def _why_lost(job: Job, now: datetime, trusts_leases: bool) -> str:
+    if is_dead_process(job.worker):
         return "Its worker died."
+    if not trusts_leases:
+        return ""
     if job.lease_until is None or job.lease_until < now:
         return "Its worker was silent for so long that its lease ran out."
     return ""

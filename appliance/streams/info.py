@@ -165,7 +165,9 @@ def _checked(
     text: str, values: dict[str, Any], problems: list[Problem], hint: Contract
 ) -> tuple[StreamInfo | None, list[Problem]]:
     known = {field.alias or name for name, field in StreamInfo.model_fields.items()}
-    is_ours = values.get("contract", hint) == "brookbox"
+    # A MagickBox image is known by its info.json naming no command.
+    meant_as = hint if hint != "brookbox" or values.get("command") else "magickbox"
+    is_ours = (values.get("contract") or meant_as) == "brookbox"
     for key in [key for key in values if key not in known]:
         close = difflib.get_close_matches(key, known, n=1)
         meant = f" Did you mean {close[0]}?" if close else ""

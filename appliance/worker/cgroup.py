@@ -7,7 +7,9 @@ one) there is nothing to read, and every answer is None.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,12 @@ class Cgroup:
             deleted_bytes=0 if device is None else self._deleted_bytes(device),
         )
 
+    def kill(self) -> None:
+        """Kill what is in it, as far as it is this user's to kill."""
+        for pid in _text(self.pids / "cgroup.procs").split():
+            with contextlib.suppress(OSError):
+                os.kill(int(pid), signal.SIGKILL)
+
     def _deleted_bytes(self, device: int) -> int:
         held: dict[int, int] = {}
         for pid in _text(self.pids / "cgroup.procs").split():
@@ -73,6 +81,15 @@ def cgroup_of(pid: int, container_id: str) -> Cgroup | None:
     unified = folders.get("")
     if unified is not None and (unified / "memory.current").exists():
         return Cgroup(unified, unified)
+    return None
+
+
+def find_cgroup(container_id: str) -> Cgroup | None:
+    """Find the cgroup of a container when the engine cannot be asked for its process."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        found = cgroup_of(int(folder.name), container_id)
+        if found is not None:
+            return found
     return None
 
 

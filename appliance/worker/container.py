@@ -199,8 +199,8 @@ class Docker:
 
     def import_root(self, archive: Path, repository: str, tag: str) -> None:
         """Make an image of one layer from a tar archive of a root file system."""
-        with _translated(), archive.open("rb") as file:
-            self._long.import_image_from_stream(file, repository=repository, tag=tag)
+        with _translated():
+            self._long.import_image_from_file(str(archive), repository=repository, tag=tag)
 
     @property
     def _api(self) -> Any:

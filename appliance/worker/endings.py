@@ -75,7 +75,8 @@ def ending(facts: Facts, limits: Limits) -> Ending:
 
 def never_started(said: str) -> Ending:
     """Say that the program itself could not be started, which is the stream's own fault."""
-    return Ending("exited", f"Its program could not be started: {said}.", "correct command in info.json")
+    sentence = f"Its program could not be started: {said}."
+    return Ending("exited", sentence, "correct command in info.json")
 
 
 def unavailable(sentence: str, remedy: str) -> Ending:

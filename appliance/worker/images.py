@@ -32,27 +32,30 @@ class Progress:
     all_bytes: int = 0
 
 
-def build(docker: Docker, folder: Path, image: str, base_folder: Path) -> Iterator[Progress]:
-    """Build a stream's image, and the common ground first when it is needed and not there.
+def takes_base(folder: Path) -> bool:
+    """Say whether a stream's Dockerfile is built on the common ground.
 
-    Raises StreamError with the engine's last words when it cannot be built.
+    Raises StreamError when there is no Dockerfile.
     """
     file = folder / "Dockerfile"
     if not file.is_file():
         raise StreamError(
-            f"{folder} has no Dockerfile", remedy=f"brookbox streams pull {image}, or load FILE"
+            f"{folder} has no Dockerfile", remedy="brookbox streams pull IMAGE, or load FILE"
         )
-    arguments: dict[str, str] = {}
-    if _TAKES_BASE.search(file.read_text("utf-8", "replace")):
-        arguments["BASE"] = BASE_IMAGE
-        if docker.image(BASE_IMAGE) is None:
-            yield from build_base(docker, base_folder)
-    yield from _build(docker, folder, image, arguments)
+    return _TAKES_BASE.search(file.read_text("utf-8", "replace")) is not None
 
 
-def build_base(docker: Docker, folder: Path, base: str = "") -> Iterator[Progress]:
-    """Build the common ground of streams, on another image than its Dockerfile's when named."""
-    yield from _build(docker, folder, BASE_IMAGE, {"BASE": base} if base else {})
+def build(docker: Docker, folder: Path, image: str) -> Iterator[Progress]:
+    """Build a stream's image, on the common ground where its Dockerfile takes one.
+
+    Raises StreamError with the engine's last words when it cannot be built.
+    """
+    yield from _build(docker, folder, image, {"BASE": BASE_IMAGE} if takes_base(folder) else {})
+
+
+def build_base(docker: Docker, folder: Path, base: str) -> Iterator[Progress]:
+    """Build the common ground of streams, from its folder as it is, on a base image."""
+    yield from _build(docker, folder, BASE_IMAGE, {"BASE": base})
 
 
 def pull(docker: Docker, image: str) -> Iterator[Progress]:

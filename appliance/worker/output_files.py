@@ -7,6 +7,7 @@ never decoded for use and never used as paths; `shown` is for a person's eyes on
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -77,7 +78,9 @@ class _Walk:
                 return
             inner = os.open(name, _FOLDER, dir_fd=folder)
         except OSError as error:
-            yield Output(shown, None, f"it cannot be opened ({error.strerror})")
+            is_link = error.errno == errno.ELOOP
+            said = "it is a link" if is_link else f"it cannot be opened ({error.strerror})"
+            yield Output(shown, None, said)
             return
         try:
             yield from self.below(inner, path, depth + 1)

@@ -8,10 +8,11 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from appliance import logs
 from appliance.disk.layout import Layout
 from appliance.disk.sync import plain_errors, sync_file, sync_path
 from appliance.disk.trees import remove_tree
-from appliance.errors import NotFound
+from appliance.errors import DiskError, NotFound
 from appliance.index import catalog, job_list, jobs
 from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job
@@ -46,6 +47,8 @@ def settle_all(db: Database, layout: Layout) -> int:
             done += settle(db, layout, int(entry.name))
         except NotFound:  # the housekeeper's
             continue
+        except DiskError as error:  # tried again with the next tidying
+            logs.get().warning("job not recorded", job=int(entry.name), said=str(error))
     return done
 
 

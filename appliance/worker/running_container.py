@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from pathlib import Path
 
 from appliance.errors import StreamError, StreamUnavailable
-from appliance.worker.cgroup import Cgroup, Reading, cgroup_of
+from appliance.worker.cgroup import Cgroup, Reading, cgroup_of, find_cgroup
 from appliance.worker.container import Docker
 from appliance.worker.log_file import LogFile
 from appliance.worker.vigil import Look
@@ -95,12 +94,9 @@ class RunningContainer:
 
     def kill_processes(self) -> None:
         """End what is in its cgroup, when the engine cannot be asked."""
-        if self._cgroup is None:
-            return
-        with contextlib.suppress(OSError):
-            for pid in (self._cgroup.pids / "cgroup.procs").read_text().split():
-                with contextlib.suppress(OSError):
-                    os.kill(int(pid), 9)
+        cgroup = self._cgroup or find_cgroup(self._id)
+        if cgroup is not None:
+            cgroup.kill()
 
     def close(self) -> None:
         """Take the rest of the log, and let go."""

@@ -6,7 +6,9 @@ has as many lanes as its info.json says.  Of every other one it is told why not.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from appliance.index.lanes import Lane as LaneRow
@@ -16,28 +18,41 @@ from appliance.worker.lanes import Lane
 from appliance.worker.site import Site
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Who runs each stream, or why nobody can."""
+
+    executors: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, Waits] = field(default_factory=dict)
+
+
 class Seats:
-    """The lanes of one worker.  Used by its main thread only."""
+    """The lanes of one worker: one thread follows the streams, another asks for the rows."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._lock = threading.Lock()
         self._lanes: list[Lane] = []
-        self._executors: dict[str, str] = {}
-        self._waits: dict[str, Waits] = {}
+        self._found = _Found()
 
     @property
     def lanes(self) -> Sequence[Lane]:
         """The lanes whose threads live, also those that end after their job."""
-        self._lanes = [lane for lane in self._lanes if lane.is_alive()]
-        return self._lanes
+        with self._lock:
+            self._lanes = [lane for lane in self._lanes if lane.is_alive()]
+            return list(self._lanes)
 
     def follow(self, switched_off: Collection[str]) -> None:
-        """Open and close lanes, so that they are what `site.streams` asks for."""
-        self._executors, self._waits = {}, {}
+        """Open and close lanes, so that they are what `site.streams` asks for.
+
+        Asking a Docker that hangs takes its patience; `rows` does not wait for that.
+        """
+        found = _Found()
         for stream in self._site.streams.all:
-            if stream.ae_title and stream.ae_title not in self._executors:
-                self._judge(stream, stream.ae_title in switched_off)
-        for ae_title in {*self._executors, *(lane.ae_title for lane in self.lanes)}:
+            if stream.ae_title and stream.ae_title not in found.executors:
+                self._judge(stream, stream.ae_title in switched_off, found)
+        self._found = found
+        for ae_title in {*found.executors, *(lane.ae_title for lane in self.lanes)}:
             self._set(ae_title)
 
     def rows(self, now: datetime) -> list[LaneRow]:
@@ -47,34 +62,34 @@ class Seats:
         served = {lane.ae_title for lane in alive if not lane.is_closing}
         rows += [
             self._row(ae_title, 0, now, waits=waits)
-            for ae_title, waits in self._waits.items()
+            for ae_title, waits in self._found.waits.items()
             if ae_title not in served
         ]
         return rows
 
-    def _judge(self, stream: Stream, is_switched_off: bool) -> None:
+    def _judge(self, stream: Stream, is_switched_off: bool, found: _Found) -> None:
         waits = _not_serving(stream, is_switched_off)
         if waits is None:
-            found = executor_for(self._site.settings, stream, self._site.executors)
-            if isinstance(found, Waits):
-                waits = found
-            else:
-                self._executors[stream.ae_title] = found.name
-                self._waits.pop(stream.ae_title, None)
+            executor = executor_for(self._site.settings, stream, self._site.executors)
+            if not isinstance(executor, Waits):
+                found.executors[stream.ae_title] = executor.name
+                found.waits.pop(stream.ae_title, None)
                 return
-        self._waits.setdefault(stream.ae_title, waits)
+            waits = executor
+        found.waits.setdefault(stream.ae_title, waits)
 
     def _set(self, ae_title: str) -> None:
         stream = self._site.streams.find(ae_title)
-        is_served = ae_title in self._executors and stream is not None
+        is_served = ae_title in self._found.executors and stream is not None
         wanted = stream.good_info.lanes if is_served and stream is not None else 0
-        there = [one for one in self._lanes if one.ae_title == ae_title and not one.is_closing]
+        there = [one for one in self.lanes if one.ae_title == ae_title and not one.is_closing]
         for lane in there[wanted:]:
             lane.close()
         for _ in range(wanted - len(there)):
             lane = Lane(self._site, ae_title)
             lane.start()
-            self._lanes.append(lane)
+            with self._lock:
+                self._lanes.append(lane)
 
     def _row(
         self,
@@ -92,7 +107,7 @@ class Seats:
             is_open=waits is None,
             why_not=waits.sentence if waits else "",
             remedy=waits.remedy if waits else "",
-            executor=self._executors.get(ae_title, ""),
+            executor=self._found.executors.get(ae_title, ""),
             job_id=job_id,
             last_beat_at=now,
         )

@@ -5,9 +5,12 @@ On SIGTERM it stops what runs and puts it back without counting the attempt.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from appliance import ids, lifecycle, logs, settings_file
@@ -46,14 +49,14 @@ def run(settings: Settings) -> int:
         print(explain(error), file=sys.stderr)
         return 1
     site = Site(settings, db, layout, str(ids.this_process()), all_executors(settings))
-    Worker(site, bell, life).loop()
+    code = Worker(site, bell, life).loop()
     bell.close()
     db.close()
-    return 0
+    return code
 
 
 class Worker:
-    """The main thread: it keeps the lanes as they should be, and beats."""
+    """The main thread beats; another, which may have to wait for Docker, keeps the lanes."""
 
     def __init__(self, site: Site, bell: Bell, life: lifecycle.Lifecycle) -> None:
         self._site = site
@@ -62,44 +65,64 @@ class Worker:
         self._watcher = StreamWatcher(site.settings.streams_folder)
         self._seats = Seats(site)
         self._told: list[tuple[object, ...]] = []  # what the last beat of the lanes said
-        self._lanes_at = self._beat_at = self._tidy_at = _LONG_AGO
-        self._is_index_away = False
+        self._lanes_at = self._beat_at = self._tidy_at = self._follow_at = _LONG_AGO
+        self._has_stumbled = False
+        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
 
-    def loop(self) -> None:
-        """Look, sleep, look again, until told to stop."""
+    def loop(self) -> int:
+        """Beat, sleep, beat again, until told to stop; the exit code."""
         logs.get().info("worker started")
+        threading.excepthook = self._on_thread_died
+        self._upkeep.start()
+        outage = Outage()
         while not self._life.is_stopping:
             if self._life.wants_reload():
                 self._site.settings = settings_file.reloaded(self._site.settings)
-            try:
-                self._look(datetime.now(UTC))
-                self._is_index_away = False
-            except IndexUnavailable as error:
-                if not self._is_index_away:
-                    logs.get().error("the index is away", said=str(error), remedy=error.remedy)
-                self._is_index_away = True
+            with outage.borne():
+                self._beat(datetime.now(UTC))
             if self._bell.wait(_LOOK_SECONDS):
                 with self._site.poke:
                     self._site.poke.notify_all()
         self._stop()
+        return 1 if self._has_stumbled else 0
 
-    def _look(self, now: datetime) -> None:
+    def _keep_up(self) -> None:
+        outage = Outage()
+        while not self._site.stopping.is_set():
+            with outage.borne():
+                self._keep_up_once(datetime.now(UTC))
+            self._site.stopping.wait(_LOOK_SECONDS)
+
+    def _on_thread_died(self, died: threading.ExceptHookArgs) -> None:
+        """Say it; without its upkeep the process is of no use: it ends and starts again."""
+        trace = (died.exc_type, died.exc_value or died.exc_type(), died.exc_traceback)
+        logs.get().error("a thread died", thread=getattr(died.thread, "name", ""), exc_info=trace)
+        if died.thread is self._upkeep:
+            self._has_stumbled = True
+            self._life.stop()
+
+    def _keep_up_once(self, now: datetime) -> None:
+        """Put right what dead workers left; open and close lanes as the streams change."""
+        # The first time before any lane opens: what died must not run beside it.
         if _is_due(self._tidy_at, _TIDY, now):
-            self._tidy(now)  # before the first lane opens: what died must not run beside it
+            self._tidy(now)
             self._tidy_at = now
-        streams = self._watcher.current()
-        is_due = _is_due(self._lanes_at, _LANES_BEAT, now)
-        if streams is not self._site.streams or is_due:
-            self._site.streams = streams
-            with self._site.db.read() as connection:
-                switched_off = lanes.switched_off(connection)
-            self._seats.follow(switched_off)
-        self._beat(now, is_due)
+        self._follow(now)
 
-    def _beat(self, now: datetime, is_due: bool) -> None:
+    def _follow(self, now: datetime) -> None:
+        streams = self._watcher.current()
+        if streams is self._site.streams and not _is_due(self._follow_at, _LANES_BEAT, now):
+            return
+        self._site.streams = streams
+        with self._site.db.read() as connection:
+            switched_off = lanes.switched_off(connection)
+        self._seats.follow(switched_off)
+        self._follow_at = now
+
+    def _beat(self, now: datetime) -> None:
         rows = self._seats.rows(now)
         told = [(row.id, row.is_open, row.why_not, row.job_id) for row in rows]
-        if told != self._told or is_due:
+        if told != self._told or _is_due(self._lanes_at, _LANES_BEAT, now):
             lanes.beat(self._site.db, self._site.worker, rows)
             self._lanes_at = now
         if told != self._told:
@@ -113,7 +136,9 @@ class Worker:
         """Put right what dead workers of this machine left."""
         site = self._site
         site.sweep()
-        for one in requeue_lost(site.db, site.settings.jobs.max_attempts, now):
+        # Of silent workers the dispatcher judges, which knows whether the clock jumped.
+        most = site.settings.jobs.max_attempts
+        for one in requeue_lost(site.db, most, now, trusts_leases=False):
             logs.get().warning("job put back", job=one.job.id, said=one.reason, state=one.state)
             site.ring("dispatcher")
         with site.db.read() as connection:
@@ -136,6 +161,24 @@ class Worker:
             logs.get().warning("the index is away", said=str(error))
         self._site.ring("dispatcher")
         logs.get().info("worker stopped", still_running=left)
+
+
+class Outage:
+    """Bears that the index is away for a while, and says so once."""
+
+    def __init__(self) -> None:
+        self._is_on = False
+
+    @contextlib.contextmanager
+    def borne(self) -> Iterator[None]:
+        """Do something that is done again soon; an index that is away ends it quietly."""
+        try:
+            yield
+            self._is_on = False
+        except IndexUnavailable as error:
+            if not self._is_on:
+                logs.get().error("the index is away", said=str(error), remedy=error.remedy)
+            self._is_on = True
 
 
 def _is_due(last_at: datetime, pause: timedelta, now: datetime) -> bool:

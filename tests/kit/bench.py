@@ -79,9 +79,12 @@ class Bench:
         (folder / "info.json").write_text(json.dumps(facts, indent=1))
         return folder
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start the dispatcher or a worker, and wait until it listens."""
-        code = (
+    def start(self, name: str, prelude: str = "") -> subprocess.Popen[bytes]:
+        """Start the dispatcher or a worker, and wait until it listens.
+
+        `prelude` is Python that runs in it first, to break something.
+        """
+        code = prelude + (
             "import sys\nfrom pathlib import Path\nfrom appliance import settings_file\n"
             f"from appliance.{name}.service import run\n"
             f"file, home = Path({str(self.file)!r}), Path({str(self.home)!r})\n"

@@ -46,6 +46,7 @@ def private(*options: str) -> Iterator[PrivateEngine]:
     """Start an engine of the test's own, to kill and to start again."""
     require.root()
     require.program("dockerd", "docker.io")
+    require.program("unshare", "util-linux")
     # Not the test's own folder: containerd's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="bb-"))
     engine = PrivateEngine(folder, options)
@@ -72,7 +73,9 @@ class PrivateEngine:
         with log:
             self._process = subprocess.Popen(
                 [
-                    "dockerd", "--host", self.url, "--data-root", f"{self._folder}/root",
+                    # In a network of its own: without a bridge it would remove that of
+                    # the machine's engine.
+                    "unshare", "--net", "dockerd", "--host", self.url, "--data-root", f"{self._folder}/root",
                     "--exec-root", f"{self._folder}/exec", "--pidfile", f"{self._folder}/pid",
                     "--bridge", "none", "--iptables=false",
                     *self._options,

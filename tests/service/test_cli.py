@@ -206,3 +206,37 @@ def test_the_metrics_count_what_happened(node: Node, study: str, failed: int) ->
     assert float(lines["brookbox_queue_up"]) == 1
     assert float(lines['brookbox_lanes_open{stream="ECHO"}']) >= 1
     assert float(lines['brookbox_beat_age_seconds{process="worker"}']) < 60
+
+
+def test_an_older_routing_comes_back(node: Node) -> None:
+    from datetime import UTC, datetime
+
+    from appliance.router import edit
+
+    settings = node.loaded
+    good = "# ours\ndestinations: {a: {ae_title: A, host: 10.0.0.1, port: 104}}\nrules: []\n"
+    edit.save(settings, good, edit.load(settings).digest, "a test", datetime.now(UTC))
+    [version] = [one for one in node.cli_json("routing", "history") if one["who"] == "a test"]
+    edit.save(settings, "rules: []\n", edit.load(settings).digest, "another", datetime.now(UTC))
+    assert "10.0.0.1" not in node.cli("routing", "show").stdout
+    assert node.cli("routing", "restore", version["name"]).returncode == 1, "it did not ask"
+    assert node.cli("routing", "restore", "--yes", version["name"]).returncode == 0
+    assert settings.routing_file.read_text() == good
+    assert node.cli_json("events", "--kind", "routing changed")
+    assert node.cli("routing", "check").returncode == 0
+    settings.routing_file.write_text("rules: [{name: x, to: [nowhere]}]\n")
+    broken = node.cli("routing", "check")
+    assert broken.returncode == 1 and "nowhere is not a destination" in broken.stderr
+
+
+def test_what_was_refused_is_in_quarantine(node: Node, tmp_path: Path) -> None:
+    ds = dicom.ct_slice()
+    ds.StudyInstanceUID = ""
+    [file] = dicom.write_study([ds], tmp_path)
+    assert node.send([file], "BROOKBOX", "CT9").acknowledged == []
+    [one] = [e for e in node.cli_json("quarantine", "list") if e["calling_ae_title"] == "CT9"]
+    shown = node.cli("quarantine", "show", one["id"]).stdout
+    assert "0xA900" in shown and f"{one['id']}.dcm" in shown
+    assert "in quarantine" in node.cli("why", "CT9").stdout
+    assert node.cli("quarantine", "remove", "--yes", one["id"]).returncode == 0
+    assert one["id"] not in node.cli("quarantine", "list").stdout

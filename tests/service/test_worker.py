@@ -16,6 +16,8 @@ from appliance import bells
 from appliance.index import job_list, jobs, lanes
 from appliance.index.jobs import Job
 from appliance.index.states import Ending
+from appliance.intake.adoption import adopt
+from appliance.streams.catalog import read_streams
 from tests.kit import dicom
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
@@ -57,13 +59,9 @@ def overlaps(found: list[Job]) -> bool:
     return any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))  # type: ignore[operator]
 
 
-# Streams see little of this machine; each waits for a file in its own folder.
-GATE = {"gate": "go"}
-
-
 def open_gates(bench: Bench) -> None:
     for folder in (bench.home / "streams").iterdir():
-        (folder / "go").touch()
+        (folder / "gate").touch()
 
 
 def test_a_study_runs_and_its_result_is_kept(bench: Bench) -> None:
@@ -124,8 +122,8 @@ def test_five_studies_run_one_at_a_time_in_the_order_they_came(bench: Bench) -> 
 
 
 def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(bench: Bench) -> None:
-    bench.stream("LEFT", HELD, settings=GATE)
-    bench.stream("RIGHT", HELD, settings=GATE)
+    bench.stream("LEFT", HELD)
+    bench.stream("RIGHT", HELD)
     bench.start("dispatcher")
     bench.start("worker")
     bench.start("worker")
@@ -145,7 +143,7 @@ def test_two_streams_run_side_by_side_and_two_workers_keep_to_one_lane(bench: Be
 
 
 def test_two_lanes_run_two_jobs_of_one_stream(bench: Bench) -> None:
-    bench.stream("WIDE", HELD, settings=GATE, lanes=2)
+    bench.stream("WIDE", HELD, lanes=2)
     bench.start("dispatcher")
     bench.start("worker")
     for _ in range(3):
@@ -157,14 +155,14 @@ def test_two_lanes_run_two_jobs_of_one_stream(bench: Bench) -> None:
 
 
 def test_high_priority_overtakes_what_waits_and_not_what_runs(bench: Bench) -> None:
-    bench.stream("MIXED", HELD, settings=GATE)
+    bench.stream("MIXED", HELD)
     bench.start("dispatcher")
     bench.start("worker")
     for number in range(2):
         bench.send_study(dicom.ct_study(1), "MIXED")
         wait_for(lambda n=number: len(bench.jobs()) == n + 1, "the study is a job", 10)
     bench.wait_for_jobs(1, "running")
-    bench.stream("MIXED", HELD, settings=GATE, priority="high")
+    bench.stream("MIXED", HELD, priority="high")
     time.sleep(2)  # a folder counts once it has settled
     bench.send_study(dicom.ct_study(1), "MIXED")
     wait_for(lambda: len(bench.jobs()) == 3, "the urgent study is a job", 10)
@@ -173,7 +171,7 @@ def test_high_priority_overtakes_what_waits_and_not_what_runs(bench: Bench) -> N
 
 
 def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(bench: Bench) -> None:
-    bench.stream("HELD", HELD, settings=GATE)
+    bench.stream("HELD", HELD)
     bench.start("dispatcher")
     worker = bench.start("worker")
     bench.send_study(dicom.ct_study(2), "HELD")
@@ -188,10 +186,78 @@ def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(ben
     assert len(bench.results(job.id)) == 1
 
 
+# Each patches one function so that the first worker dies in it.
+DIES = """
+import os, signal
+from appliance.index import attempts
+from appliance.intake import results
+from appliance.worker import harvest, prepare, record, run_job
+from appliance.worker.plain_process import ProcessExecutor
+def dies(of, name, after):
+    whole = getattr(of, name)
+    def dying(*args, **kwargs):
+        if after:
+            whole(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(of, name, dying)
+"""
+MOMENTS = {
+    "after the claim": "dies(run_job, 'prepare', False)",
+    "before the run": "dies(ProcessExecutor, 'run', False)",
+    "after the run": "dies(ProcessExecutor, 'run', True)",
+    "when a result is staged": "dies(results, 'stage', True)",
+    "before the results are registered": "dies(results, 'register', False)",
+    "when the results are linked": "dies(results, '_link_all', True)",
+    "when the results are registered": "dies(results, 'register', True)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_kill_of_the_worker_at_any_moment_gives_the_results_once(bench: Bench, moment: str) -> None:
+    bench.stream("QUICK", QUICK)
+    bench.start("dispatcher")
+    worker = bench.start("worker", DIES + MOMENTS[moment] + "\n")
+    bench.send_study(dicom.ct_study(2), "QUICK")
+    worker.wait(40)
+    bench.start("worker")
+    [job] = bench.wait_for_jobs(1, "succeeded")
+    assert job.result_count == 1
+    [result] = bench.results(job.id)
+    folder = bench.layout.job(job.id)
+    wait_for(lambda: folder.record.exists() and not folder.input.exists(), "it is settled", 20)
+    assert (bench.layout.root / result.path).is_file()
+    stored = {path.stem for path in bench.layout.studies.rglob("*.dcm")}
+    assert len(stored) == 3
+    # What was linked stays for adoption, which the housekeeper calls.
+    adopt(bench.db, bench.layout, read_streams(bench.home / "streams"), datetime.now(UTC))
+    assert not list(bench.layout.incoming.glob("job-*"))
+    assert (bench.layout.root / result.path).is_file()
+
+
+def test_a_worker_that_slept_past_its_lease_gives_up_quietly(bench: Bench) -> None:
+    bench.stream("HELD", HELD)
+    bench.start("dispatcher")
+    slept = bench.start("worker")
+    bench.send_study(dicom.ct_study(1), "HELD")
+    [job] = bench.wait_for_jobs(1, "running")
+    wait_for(lambda: bench.layout.job(job.id).log.exists(), "it runs", 20)
+    slept.send_signal(signal.SIGSTOP)
+    try:
+        bench.start("worker")
+        wait_for(lambda: bench.jobs()[0].attempt == 2, "the job goes again", 30)
+        open_gates(bench)
+        [job] = bench.wait_for_jobs(1, "succeeded")
+    finally:
+        slept.send_signal(signal.SIGCONT)
+    wait_for(lambda: "lease lost" in bench.log("worker"), "it gave up", 20)
+    assert (job.attempt, job.result_count, len(bench.results(job.id))) == (2, 1, 1)
+    assert bench.jobs()[0].state == "succeeded"
+
+
 def test_kill_of_gearmand_idle_with_jobs_waiting_and_with_one_running_loses_nothing(
     bench: Bench, gearmand: Gearmand
 ) -> None:
-    bench.stream("HELD", HELD, settings=GATE)
+    bench.stream("HELD", HELD)
     bench.start("dispatcher")
     bench.start("worker")
     served(bench, "HELD")
@@ -211,7 +277,7 @@ def test_kill_of_gearmand_idle_with_jobs_waiting_and_with_one_running_loses_noth
 
 
 def test_a_person_cancels_a_running_job(bench: Bench) -> None:
-    bench.stream("HELD", HELD, settings=GATE)
+    bench.stream("HELD", HELD)
     bench.start("dispatcher")
     bench.start("worker")
     bench.send_study(dicom.ct_study(1), "HELD")
@@ -226,7 +292,7 @@ def test_a_person_cancels_a_running_job(bench: Bench) -> None:
 
 
 def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench) -> None:
-    bench.stream("HELD", HELD, settings=GATE)
+    bench.stream("HELD", HELD)
     bench.start("dispatcher")
     worker = bench.start("worker")
     bench.send_study(dicom.ct_study(1), "HELD")
@@ -248,7 +314,7 @@ def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench) -> No
 
 def test_a_stream_that_kills_its_worker_fails_after_three_attempts(bench: Bench) -> None:
     # Nobody's process cannot signal the worker, so the test plays the stream's part.
-    bench.stream("HELD", HELD, settings=GATE)
+    bench.stream("HELD", HELD)
     bench.start("dispatcher")
     for attempt in (1, 2, 3):
         worker = bench.start("worker")
@@ -278,7 +344,7 @@ PROGRESS = (
     + """
 out = pathlib.Path(os.environ["BROOKBOX_OUTPUT"])
 (out / "progress.json").write_text(json.dumps({"done": 3, "of": 12, "step": "segmenting"}))
-gate = pathlib.Path(job["stream"]["settings"]["gate"])
+gate = pathlib.Path(__file__).parent / "gate"
 while not gate.exists():
     time.sleep(0.05)
 make()
@@ -289,7 +355,7 @@ make()
 
 
 def test_progress_is_seen_while_it_runs_and_proc_json_tells_the_outcome(bench: Bench) -> None:
-    bench.stream("TELLS", PROGRESS, settings=GATE)
+    bench.stream("TELLS", PROGRESS)
     bench.start("dispatcher")
     bench.start("worker")
     bench.send_study(dicom.ct_study(1), "TELLS")
@@ -358,3 +424,25 @@ def test_a_failing_stream_fails_its_job_and_the_next_job_runs(bench: Bench) -> N
     jobs.retry(bench.db, first.id, datetime.now(UTC))
     bells.ring(bench.layout.run, "dispatcher")
     wait_for(lambda: bench.jobs()[0].attempt == 2, "it runs again", 20)
+
+
+def test_a_mistake_in_the_upkeep_ends_the_worker_so_that_it_starts_again(bench: Bench) -> None:
+    broken = "from appliance.worker import seats\nseats.Seats.follow = lambda *_: 1 / 0\n"
+    worker = bench.start("worker", broken)
+    assert worker.wait(20) == 1
+    assert "ZeroDivisionError" in bench.log("worker")
+
+
+def test_a_mistake_in_one_attempt_costs_that_attempt_only(bench: Bench) -> None:
+    bench.stream("QUICK", QUICK)
+    bench.start("dispatcher")
+    broken = (
+        "from appliance.worker import run_job\nwhole, left = run_job.prepare, [1]\n"
+        "def once(*args, **kwargs):\n"
+        "    return whole(*args, **kwargs) if not left else 1 / left.pop() - 1 / 0\n"
+        "run_job.prepare = once\n"
+    )
+    bench.start("worker", broken)
+    bench.send_study(dicom.ct_study(1), "QUICK")
+    [job] = bench.wait_for_jobs(1, "succeeded")
+    assert (job.attempt, job.tries) == (2, 2)

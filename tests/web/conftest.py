@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from appliance.index import attempts, database, migrate
+from appliance.index import arrivals, attempts, database, migrate
 from appliance.index.attempts import Finish
 from appliance.index.database import Database
 from appliance.settings import Housekeeper, Receiver, Settings
@@ -52,10 +53,27 @@ def day(settings: Settings, web_db: Database) -> Day:
     return Day(settings, web_db, datetime.now(UTC))
 
 
+@pytest.fixture(scope="session")
+def full_day(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SimpleNamespace, int]:
+    """A day's work, made once: its data folder, what is in it by name, how many studies."""
+    settings = Settings(home=tmp_path_factory.mktemp("day"))
+    db = database.connect(settings)
+    migrate.migrate(db)
+    day = Day(settings, db, datetime.now(UTC))
+    ids = fill(day)
+    db.close()
+    return settings.data_root, ids, day.made
+
+
 @pytest.fixture
-def ids(day: Day) -> SimpleNamespace:
+def ids(day: Day, full_day: tuple[Path, SimpleNamespace, int]) -> SimpleNamespace:
     """Jobs in every state and all that belongs to them, by name."""
-    return fill(day)
+    data, ids, day.made = full_day
+    day.db.close()
+    shutil.rmtree(day.settings.data_root)
+    shutil.copytree(data, day.settings.data_root)
+    beat(day, ids)
+    return ids
 
 
 @pytest.fixture
@@ -107,9 +125,8 @@ def fill(day: Day) -> SimpleNamespace:
     ids.hostile = day.failed(day.study(HOSTILE_NAME, "<b>1</b>", "<img src=x onerror=alert(1)>"))
     partly = day.study("Poe^Edgar", "P-1003", "MR Brain")
     job = day.running(day.queued(partly, "ECHO"), ago=30)
-    ids.partial = day.ended(
-        job, Finish("partial", message="1 of 2 series could not be read.", result_count=2), results=2
-    )
+    end = Finish("partial", message="1 of 2 series could not be read.", result_count=2)
+    ids.partial = day.ended(job, end, results=2)
     ids.gave_up = day.delivery(ids.partial, "research-pacs", "gave_up")
     cut = day.study("Chopped^Charles", "P-1004", "CT Neck")
     job = day.running(day.queued(cut, incomplete=True), ago=30)
@@ -125,11 +142,9 @@ def fill(day: Day) -> SimpleNamespace:
     )
     ids.queued = day.queued(day.study("Loe^Louis", "P-1007", "CT Head"))
     ids.arrival = day.arriving(day.study("Zoe^Zelda", "P-1008", "CT Head", 23))
+    ids.association = f"assoc{day.made:08d}"
     ids.identical = day.identical(doe, ids.succeeded)
-    day.services("receiver", "dispatcher", "worker", "router", "housekeeper")
-    day.lane("MONTAGE", job=ids.running)
-    day.lane("ECHO", "The image brookbox/echo:1.0.0 is not on this machine.",
-             "brookbox streams build echo")
+    beat(day, ids)
     day.refused("montage", "MONTAGE")
     output = day.layout.job(ids.succeeded).output
     (output / "volumes").mkdir()
@@ -147,3 +162,12 @@ def served(app: Flask, settings: Settings) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.effective_port}"
     app.extensions["brookbox"].is_stopping.set()
     stop_server(server)
+
+
+def beat(day: Day, ids: SimpleNamespace) -> None:
+    """Let every service, every lane and the open association beat now."""
+    arrivals.beat_associations(day.db, [ids.association], day.now)
+    day.services("receiver", "dispatcher", "worker", "router", "housekeeper")
+    day.lane("MONTAGE", job=ids.running)
+    why = "The image brookbox/echo:1.0.0 is not on this machine."
+    day.lane("ECHO", why, "brookbox streams build echo")

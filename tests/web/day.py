@@ -66,7 +66,9 @@ class Day:
             now=self.now - timedelta(minutes=30),
         )
 
-    def queued(self, study: list[str], ae_title: str = "MONTAGE", *, ago: float = 60, **more) -> int:
+    def queued(
+        self, study: list[str], ae_title: str = "MONTAGE", *, ago: float = 60, **more
+    ) -> int:
         """Queue a job of a study that came `ago` seconds before now."""
         created = self.now - timedelta(seconds=ago)
         new = NewJob(

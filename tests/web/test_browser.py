@@ -149,6 +149,12 @@ def test_the_keyboard_reaches_the_content_first(
     assert page.url.endswith("#main")
 
 
+def test_an_error_page_does_not_ask_again(page: Page, served: str, ids: SimpleNamespace) -> None:
+    page.goto(f"{served}/nothing")
+    expect(page.locator("h1")).to_contain_text("nothing at this address")
+    expect(page.get_by_role("button", name="Pause updates")).to_be_hidden()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark", "dim"])
 def test_text_can_be_read_in_every_theme(
     page: Page, served: str, ids: SimpleNamespace, theme: str

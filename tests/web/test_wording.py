@@ -35,8 +35,8 @@ def a_job(state: str, **more: object) -> Job:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.04, "0 s"), (0.4, "0.4 s"), (9.97, "10 s"), (14, "14 s"), (134, "2 min 14 s"),
-     (120, "2 min"), (3600 * 3 + 300, "3 h 5 min"), (86400, "1 day"), (86400 * 2 + 7200, "2 days 2 h"),
-     (-5, "0 s"), (None, "")],
+     (120, "2 min"), (3600 * 3 + 300, "3 h 5 min"), (86400, "1 day"),
+     (86400 * 2 + 7200, "2 days 2 h"), (-5, "0 s"), (None, "")],
 )  # fmt: skip
 def test_lengths_of_time(seconds: float | None, said: str) -> None:
     assert wording.lasted(seconds) == said
@@ -44,7 +44,8 @@ def test_lengths_of_time(seconds: float | None, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "said"),
-    [(0, "0 B"), (532, "532 B"), (2 * 1024**3, "2 GB"), (12_976_128, "12.4 MB"), (150 * 1024, "150 KB")],
+    [(0, "0 B"), (532, "532 B"), (2 * 1024**3, "2 GB"), (12_976_128, "12.4 MB"),
+     (150 * 1024, "150 KB")],
 )  # fmt: skip
 def test_sizes(amount: int, said: str) -> None:
     assert wording.size(amount) == said
@@ -77,7 +78,8 @@ def test_a_failed_job_says_why_in_one_sentence() -> None:
 def test_a_queued_job_says_what_it_waits_for() -> None:
     assert headline(a_job("queued"), NOW) == "Waiting for 10 min: it is the next one of its stream."
     assert "3 jobs of this stream before it." in headline(a_job("queued"), NOW, before=3)
-    waits = a_job("queued", wait_reason="Docker does not answer", not_before=NOW + timedelta(seconds=20))
+    soon = NOW + timedelta(seconds=20)
+    waits = a_job("queued", wait_reason="Docker does not answer", not_before=soon)
     assert headline(waits, NOW) == (
         "Waiting for 10 min: Docker does not answer. It is tried again in 20 s."
     )
@@ -95,9 +97,12 @@ def test_a_running_job_says_how_far_it_is() -> None:
 
 def test_ended_jobs_say_what_they_made() -> None:
     ended = {"started_at": NOW - timedelta(seconds=5), "ended_at": NOW}
-    assert headline(a_job("succeeded", result_count=1, **ended), NOW) == "Succeeded after 5 s: 1 result."
-    assert headline(a_job("succeeded", **ended), NOW) == "Succeeded after 5 s: it made no results."
-    assert headline(a_job("cancelled", reason="It was cancelled by x."), NOW) == "It was cancelled by x."
+    one = a_job("succeeded", result_count=1, **ended)
+    assert headline(one, NOW) == "Succeeded after 5 s: 1 result."
+    none = a_job("succeeded", **ended)
+    assert headline(none, NOW) == "Succeeded after 5 s: it made no results."
+    cancelled = a_job("cancelled", reason="It was cancelled by x.")
+    assert headline(cancelled, NOW) == "It was cancelled by x."
 
 
 def test_steps_lie_on_one_line_of_time_in_order() -> None:

@@ -105,7 +105,7 @@ function offerPause() {
   });
 }
 
-if (document.querySelector("[data-live]")) {
+if (document.querySelector("main [data-live]")) {
   offerPause();
   setInterval(refresh, EVERY_MS);
   document.addEventListener("visibilitychange", refresh);

@@ -1,0 +1,153 @@
+"""A complete arrival becomes one job, whoever launches it and whatever comes meanwhile."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from appliance import ids
+from appliance.dispatcher.completeness import Verdict
+from appliance.dispatcher.launch import Launched, input_digest, launch
+from appliance.dispatcher.learning import learn
+from appliance.dispatcher.reconcile import Clock
+from appliance.index import arrivals, job_list
+from appliance.index.arrivals import Association, OpenArrival, Reception
+from appliance.index.database import Database
+from appliance.index.job_list import Filter
+from appliance.settings import Completeness
+from appliance.streams.info import StreamInfo
+from tests.kit import catalogued
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+COMPLETE = Verdict(True, NOW, "Nothing came for 30 s.")
+INFO = StreamInfo(AETitle="ECHO", name="Echo", version="3", priority="high")
+
+
+def receive(db: Database, *numbers: int, at: datetime = NOW, study: str = "1.2") -> None:
+    association = ids.new_id()
+    arrivals.open_association(db, Association(association, "ECHO", "CT1", "1.1.1.1", "h/1/1", at))
+    with db.write() as connection:
+        for number in numbers:
+            uid = catalogued.add(connection, study, number, at)
+            came = Reception(uid, study, f"{study}.1", "ECHO", "CT1", "1.1.1.1", association, at)
+            arrivals.receive(connection, came, "study")
+
+
+def the_arrival(db: Database) -> OpenArrival:
+    [arrival] = arrivals.open_arrivals(db, NOW)
+    return arrival
+
+
+def launched(db: Database, on_resend: str = "show", info: StreamInfo | None = INFO) -> Launched:
+    made = launch(db, Path("/nowhere"), the_arrival(db), COMPLETE, info, on_resend, NOW)
+    assert made is not None
+    return made
+
+
+def test_a_job_has_everything_received_and_the_streams_priority(db: Database) -> None:
+    receive(db, 3, 1, 2)
+    job = launched(db).job
+    assert job is not None
+    assert (job.input_count, job.priority, job.stream_name, job.stream_version) == (
+        3,
+        1,
+        "Echo",
+        "3",
+    )
+    assert (job.calling_ae_title, job.address) == ("CT1", "1.1.1.1")
+    with db.read() as connection:
+        inputs = job_list.inputs_of(connection, job.id)
+    assert job.input_digest == input_digest(inputs) == input_digest(inputs[::-1])
+
+
+def test_two_dispatchers_that_launch_at_once_make_one_job(db: Database) -> None:
+    receive(db, 1, 2)
+    arrival = the_arrival(db)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(
+            pool.map(
+                lambda _: launch(db, Path("/nowhere"), arrival, COMPLETE, INFO, "show", NOW),
+                range(8),
+            )
+        )
+    assert len([one for one in made if one is not None and one.job]) == 1
+    with db.read() as connection:
+        assert len(job_list.jobs_matching(connection, Filter(), 10)) == 1
+
+
+def test_nothing_happens_when_something_came_since_it_was_judged(db: Database) -> None:
+    receive(db, 1)
+    judged = the_arrival(db)
+    receive(db, 2, at=NOW + timedelta(seconds=1))
+    assert launch(db, Path("/nowhere"), judged, COMPLETE, INFO, "show", NOW) is None
+    with db.read() as connection:
+        assert job_list.jobs_matching(connection, Filter(), 10) == []
+    assert launched(db).job is not None
+
+
+def test_a_study_for_a_stream_that_is_gone_is_queued_all_the_same(db: Database) -> None:
+    receive(db, 1)
+    job = launched(db, info=None).job
+    assert job is not None
+    assert job.state == "queued"
+
+
+@pytest.mark.parametrize(("on_resend", "jobs"), [("show", 1), ("run", 1)])
+def test_the_same_study_while_its_job_waits_is_never_a_second_job(
+    db: Database, on_resend: str, jobs: int
+) -> None:
+    receive(db, 1, 2)
+    first = launched(db).job
+    assert first is not None
+    receive(db, 2)
+    again = launched(db, on_resend)
+    assert again.job is None
+    assert f"identical to job {first.id}" in again.note
+    with db.read() as connection:
+        assert len(job_list.jobs_matching(connection, Filter(), 10)) == jobs
+
+
+def close(db: Database, number: int, at: datetime, study: str) -> None:
+    receive(db, number, at=at, study=study)
+    arrival = the_arrival(db)
+    with db.read() as connection:
+        before = arrivals.last_closed(connection, arrival)
+    made = launch(db, Path("/nowhere"), arrival, COMPLETE, INFO, "show", at + timedelta(seconds=30))
+    assert made is not None
+    learn(db, arrival, made.digest, before, Completeness())
+
+
+def test_a_sender_is_learned_from_its_arrivals(db: Database) -> None:
+    for day in range(22):
+        close(db, 1, NOW + timedelta(days=day), f"1.{day}")
+    quiet, clean = arrivals.learned_quiet(db)["CT1"]
+    assert (round(quiet, 2), clean) == (19.2, 22)
+    late = NOW + timedelta(days=21, minutes=2)
+    close(db, 1, late, "1.21")  # the same again: says nothing
+    assert arrivals.learned_quiet(db)["CT1"] == (quiet, 22)
+    close(db, 2, late + timedelta(minutes=2), "1.21")
+    assert arrivals.learned_quiet(db)["CT1"] == (quiet * 2, 0)
+
+
+def test_a_clock_that_jumped_is_not_trusted_for_as_long_as_a_lease() -> None:
+    clock = Clock()
+    assert clock.is_steady(NOW, 100.0, 60)
+    assert clock.is_steady(NOW + timedelta(seconds=5), 105.0, 60)
+    woken = NOW + timedelta(hours=3)
+    assert not clock.is_steady(woken, 106.0, 60)
+    assert not clock.is_steady(woken + timedelta(seconds=50), 156.0, 60)
+    assert clock.is_steady(woken + timedelta(seconds=61), 167.0, 60)
+    assert not clock.is_steady(NOW, 168.0, 60)
+
+
+def test_the_digest_tells_contents_apart(db: Database) -> None:
+    receive(db, 1, 2)
+    with db.read() as connection:
+        kept = arrivals.received_for(connection, "ECHO", "1.2")
+    other = [kept[0], replace(kept[1], dataset_sha256="0" * 64)]
+    assert input_digest(kept) != input_digest(other)
+    assert input_digest(kept) != input_digest(kept[:1])
