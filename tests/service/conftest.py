@@ -89,7 +89,11 @@ class Receiver:
                 cwd=self.home,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
             )
         if ready:
             wait_for(lambda: peers.echoscu(self.port, "ECHO"), "the receiver answers", 20)

@@ -1,0 +1,73 @@
+"""What a run has written is counted without trusting anything about it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from appliance.worker.output_watch import OutputWatch, count_below
+
+MANY = 10**9
+
+
+def test_what_was_there_before_is_not_output(tmp_path: Path) -> None:
+    (tmp_path / "input").write_bytes(bytes(10**6))
+    watch = OutputWatch((tmp_path,), most_bytes=500_000, most_entries=5)
+    assert watch.too_much() == ""
+    (tmp_path / "result").write_bytes(bytes(600_000))
+    assert "output_gb in info.json" in watch.too_much()
+
+
+def test_a_sparse_file_counts_by_what_it_takes(tmp_path: Path) -> None:
+    watch = OutputWatch((tmp_path,), most_bytes=10**6, most_entries=5)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(10**12)
+    assert watch.too_much() == ""
+
+
+def test_links_sockets_and_pipes_are_counted_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "socket"))
+        counted = count_below(tmp_path, MANY)
+    assert counted.entries == 3 and counted.bytes < 20_000
+
+
+def test_counting_stops_at_the_limit(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / str(number)).touch()
+    assert count_below(tmp_path, 10).entries == 11
+
+
+def test_a_name_that_is_no_text_is_counted(tmp_path: Path) -> None:
+    os.mkdir(bytes(tmp_path) + b"/\xff\n")
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff\n/in")).write_bytes(bytes(5000))
+    counted = count_below(tmp_path, MANY)
+    assert counted.entries == 2 and counted.bytes >= 5000
+
+
+def test_a_folder_closed_to_its_owner_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "dark").mkdir()
+    (tmp_path / "dark" / "in").write_bytes(bytes(100_000))
+    (tmp_path / "dark").chmod(0o300)
+    assert count_below(tmp_path, MANY).bytes >= 100_000
+
+
+def test_folders_without_end_are_noticed(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert "nested" in OutputWatch((tmp_path,), MANY, MANY).too_much()
+    before = len(os.listdir("/proc/self/fd"))
+    count_below(tmp_path, MANY)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_folder_that_went_away_counts_nothing(tmp_path: Path) -> None:
+    assert count_below(tmp_path / "gone", MANY).entries == 0
