@@ -40,7 +40,8 @@ def web_answers(settings: Settings, patience_seconds: float = 10.0) -> str:
         return f"no answer at {host}:{port}: {error}"
     finally:
         connection.close()
-    return "" if status < 500 else f"it answers {status}"
+    # 503 is the index's trouble: the web says so, and a restart of it would mend nothing.
+    return "" if status < 500 or status == 503 else f"it answers {status}"
 
 
 def gearmand_answers(settings: Settings, patience_seconds: float = 5.0) -> str:
