@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from appliance.index import database, migrate
 from appliance.index.database import Database
 from appliance.settings import Index, Settings
-from tests.kit import postgres, require
+from appliance.worker.container import Docker
+from tests.kit import engine, postgres, require
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +57,11 @@ def db(index_settings: Settings) -> Iterator[Database]:
 def real_data() -> Path:
     """The folder of real DICOM data."""
     return require.real_data()
+
+
+@pytest.fixture(scope="session")
+def shipped_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """An engine that answers and has the images of the shipped streams."""
+    with engine.running() as docker:
+        engine.build_shipped(docker, tmp_path_factory.mktemp("images") / "node")
+        yield docker

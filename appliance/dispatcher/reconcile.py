@@ -72,7 +72,7 @@ def tell_why_jobs_wait(db: Database, streams: Streams, now: datetime) -> None:
         own = [
             lane for lane in fresh if lane.ae_title == ae_title and not is_dead_process(lane.worker)
         ]
-        jobs.set_wait_reason(db, ae_title, _why(ae_title, own, streams, bool(fresh)))
+        jobs.set_wait_reason(db, ae_title, _why(ae_title, own, streams, bool(fresh)), now)
 
 
 def _why(ae_title: str, own: list[Lane], streams: Streams, has_workers: bool) -> str:

@@ -204,15 +204,18 @@ def release(db: Database, job_id: int) -> None:
             raise JobError(f"job {job_id} is not held", remedy=f"brookbox jobs show {job_id}")
 
 
-def set_wait_reason(db: Database, ae_title: str, reason: str) -> None:
-    """Say why the queued jobs of a stream wait; "" when nothing hinders them."""
+def set_wait_reason(db: Database, ae_title: str, reason: str, now: datetime) -> None:
+    """Say why the queued jobs of a stream wait; "" when nothing hinders them.
+
+    A job that pauses before its next attempt has a reason of its own until then.
+    """
     with db.write() as connection:
         connection.execute(
             sa.update(t.jobs)
             .where(
                 t.jobs.c.ae_title == ae_title,
                 t.jobs.c.state == JobState.QUEUED,
-                t.jobs.c.not_before.is_(None),
+                sa.or_(t.jobs.c.not_before.is_(None), t.jobs.c.not_before <= now),
                 t.jobs.c.wait_reason != reason,
             )
             .values(wait_reason=reason)

@@ -25,7 +25,7 @@ from appliance.receiver.associations import Associations, OpenAssociation
 from appliance.receiver.refusals import Refusals
 from appliance.receiver.storing import Storing
 from appliance.settings import Settings
-from appliance.streams.catalog import StreamWatcher
+from appliance.streams.catalog import Streams, StreamWatcher
 
 _VERIFICATION = "1.2.840.10008.1.1"
 _P_DATA, _ABORT = 0x04, 0x07
@@ -93,7 +93,7 @@ class Acceptor:
         most = self.settings.receiver.max_instance_mb * 1024 * 1024
         if one.message_bytes > most + _SLACK_BYTES:
             logs.get().warning("association aborted", association=one.id, why="instance too long")
-            event.assoc.abort(block=False)
+            self.abort(one)
 
     def released(self, event: Any) -> None:
         """Close an association that its requestor released."""
@@ -111,10 +111,18 @@ class Acceptor:
         one.is_aborted_by_us = True
         one.assoc.abort(block=False)
 
+    def look_at_streams(self) -> Streams:
+        """See what stands in the streams folder now.
+
+        Also asked between requests, so that an edit that has not settled is never the first
+        thing that this process sees of a stream.
+        """
+        return self._streams.current()
+
     def _judge(self, assoc: Any, request: Request) -> Accept | Reject:
         now = datetime.now(UTC)
         measured = load.measure(self._db, self._layout, self.settings.receiver)
-        verdict = decide(request, self._streams.current(), self.settings, measured)
+        verdict = decide(request, self.look_at_streams(), self.settings, measured)
         if isinstance(verdict, Reject):
             return verdict
         one = OpenAssociation(

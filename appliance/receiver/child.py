@@ -53,6 +53,7 @@ def _receive(
     while not life.sleep(_LOOK_SECONDS):
         if life.wants_reload():
             acceptor.settings = settings_file.reloaded(acceptor.settings)
+        acceptor.look_at_streams()
         acceptor.associations.close_dead(datetime.now(UTC))
         if time.monotonic() >= next_beat:
             next_beat = time.monotonic() + _BEAT_SECONDS

@@ -68,8 +68,10 @@ def make_server(
     rules = settings.receiver
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.LOG_HANDLER_LEVEL = "none"
-    # An AE title that breaks PS3.5 is rejected with a reason, which needs it to be read.
+    # What breaks PS3.5 is refused with a reason, which needs it to be read: pynetdicom
+    # would abort the association for one bad AE title or UID.
     _config.VALIDATORS["AE"] = lambda value: (True, "")
+    _config.VALIDATORS["UI"] = lambda value: (True, "")
     ae = AE(ae_title=settings.node.ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION

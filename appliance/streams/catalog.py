@@ -8,6 +8,7 @@ Everyone who needs streams keeps a `StreamWatcher` and asks for `current()`.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -104,27 +105,35 @@ class StreamWatcher:
         self._signatures: dict[Path, tuple[float, int]] = {}
         self._read: dict[Path, Stream] = {}
         self._streams = Streams()
+        self._lock = threading.Lock()  # it is asked by many threads at once
 
     def current(self) -> Streams:
         """Give the streams as they are now."""
-        if time.monotonic() - self._looked_at >= _RESCAN_SECONDS:
-            self._look()
-            self._looked_at = time.monotonic()
-        return self._streams
+        with self._lock:
+            if time.monotonic() - self._looked_at >= _RESCAN_SECONDS:
+                self._look()
+                self._looked_at = time.monotonic()
+            return self._streams
 
     def _look(self) -> None:
         # The entries' change time is compared with the wall clock, which both come from.
         now = time.time()
+        is_first_look = self._looked_at < 0
         folders = _folders(self._folder)
         changed = set(self._read) != set(folders) & set(self._read)
         for gone in set(self._read) - set(folders):
             del self._read[gone], self._signatures[gone]
         for folder in folders:
             signature = _signature(folder)
+            if signature == self._signatures.get(folder):
+                continue
             is_settled = not 0 <= now - signature[0] < _SETTLED_SECONDS
-            if signature != self._signatures.get(folder) and is_settled:
+            stream = read_stream(folder) if is_settled or is_first_look else None
+            # A process that starts takes a good stream that was edited a moment ago: there
+            # is no former version that could go on.
+            if stream is not None and (is_settled or stream.is_good):
                 self._signatures[folder] = signature
-                self._read[folder] = read_stream(folder)
+                self._read[folder] = stream
                 changed = True
         if changed:
             read = [self._read[folder] for folder in sorted(self._read)]

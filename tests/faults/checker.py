@@ -278,17 +278,25 @@ def outside_snapshot(ignored: Iterable[Path] = ()) -> dict[str, tuple[int, int]]
     """List size and change time of every file outside the data folders that a node could touch."""
     found: dict[str, tuple[int, int]] = {}
     left_out = (*_NOT_OURS, *map(str, ignored))
-    for top in _OUTSIDE:
-        for folder, folders, names in os.walk(top):
-            folders[:] = [f for f in folders if not f"{folder}/{f}".startswith(left_out)]
-            for name in names:
-                path = f"{folder}/{name}"
-                if not path.startswith(left_out):
-                    try:
-                        facts = os.lstat(path)
-                    except OSError:
-                        continue
-                    found[path] = (facts.st_size, facts.st_mtime_ns)
+    # Not os.walk: it recurses, and a test may have left folders deeper than Python goes.
+    folders = [top for top in _OUTSIDE if Path(top).is_dir()]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.path.startswith(left_out):
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                facts = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            found[entry.path] = (facts.st_size, facts.st_mtime_ns)
     return found
 
 

@@ -138,7 +138,11 @@ def test_a_study_whose_association_was_aborted_waits_for_a_person_before_it_is_s
     [job] = node.wait_for_jobs(1, "succeeded", ae_title="ABORTED")
     assert job.incomplete
     assert job.is_held
-    assert pacs.files() == []
+
+    def of_this() -> list[str]:
+        return [delivery.state for delivery in node.deliveries() if delivery.job_id == job.id]
+
+    assert of_this() == []
     released = node.cli("jobs", "release", str(job.id))
     assert released.returncode == 0, released.stderr
-    wait_for(pacs.files, "the released result is delivered")
+    wait_for(lambda: of_this() == ["delivered"], "the released result is delivered")

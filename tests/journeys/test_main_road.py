@@ -62,7 +62,7 @@ def test_a_running_job_shows_its_log_and_can_be_cancelled(
     make_node: NodeMaker, tmp_path: Path
 ) -> None:
     node = make_node()
-    gate = node.add_stream("HELD", HELD, settings={"gate": "go"}) / "go"
+    gate = node.add_stream("HELD", HELD) / "gate"
     node.wait_for_stream("HELD")
     node.send(dicom.write_study(dicom.ct_study(1), tmp_path / "sent"), "HELD")
     [job] = node.wait_for_jobs(1, "running")

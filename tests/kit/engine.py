@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import docker
@@ -17,9 +18,12 @@ import psutil
 
 from appliance.worker.container import Docker
 from tests.kit import require, waiting
+from tests.kit.node import Node
 
 # Any image with Python 3 will do; BROOKBOX_BUILD_BASE names another.
 BASES = ("brookbox-base:test", "brookbox/debian-base:bookworm", "python:3.11-slim")
+GROUND = "brookbox/base:1.0.0"  # has pydicom
+SHIPPED = (GROUND, "brookbox/echo:1.0.0", "brookbox/montage:1.0.0")
 
 
 @contextlib.contextmanager
@@ -75,7 +79,8 @@ class PrivateEngine:
                 [
                     # In a network of its own: without a bridge it would remove that of
                     # the machine's engine.
-                    "unshare", "--net", "dockerd", "--host", self.url, "--data-root", f"{self._folder}/root",
+                    "unshare", "--net", "dockerd", "--host", self.url,
+                    "--data-root", f"{self._folder}/root",
                     "--exec-root", f"{self._folder}/exec", "--pidfile", f"{self._folder}/pid",
                     "--bridge", "none", "--iptables=false",
                     *self._options,
@@ -131,6 +136,31 @@ def base(one: Docker) -> str:
             return name
     require.missing("an image with Python", "docker pull python:3.11-slim")
     raise AssertionError
+
+
+def build_shipped(one: Docker, folder: Path) -> None:
+    """Build the images of the shipped streams as a user does, where they are missing."""
+    if all(one.image(name) is not None for name in SHIPPED):
+        return
+    node = Node(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    node.write_settings()
+    named = os.environ.get("BROOKBOX_BUILD_BASE", "")
+    done = node.cli("streams", "build", *(["--base", named] if named else []), seconds=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def started_at(job_id: int, data_root: Path, since: datetime) -> list[datetime]:
+    """Say when the engine started the containers of a job, by the engine's own word."""
+    labels = [f"brookbox.node={data_root.absolute()}", f"brookbox.job={job_id}"]
+    with contextlib.closing(docker.from_env()) as client:
+        told = client.events(
+            since=int(since.timestamp()),
+            until=int(datetime.now(UTC).timestamp()) + 1,
+            filters={"type": "container", "event": "start", "label": labels},
+            decode=True,
+        )
+        return [datetime.fromtimestamp(one["timeNano"] / 1e9, UTC) for one in told]
 
 
 def copy(target: Docker, image: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import psutil
 
 from appliance import ids
 from appliance.disk.layout import JobFolder, Layout
@@ -136,3 +139,14 @@ def job(job_id: int, ae_title: str, attempt: int = 1) -> Job:
         empty[field.name] = values.get(kind)
     empty |= {"id": job_id, "ae_title": ae_title, "attempt": attempt, "state": "running"}
     return Job(**empty)
+
+
+def alive_with_environment(word: str) -> list[psutil.Process]:
+    """List the processes of this machine that have a word in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            has_word = any(word in value for value in process.environ().values())
+            if has_word and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found

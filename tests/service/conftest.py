@@ -47,7 +47,7 @@ class Receiver:
     def __post_init__(self) -> None:
         self.port = free_port()
         self.log = self.home / "receiver.log"
-        (self.home / "config").mkdir(parents=True)
+        (self.home / "config").mkdir(parents=True, exist_ok=True)
         (self.home / "streams").mkdir()
         self.write_settings()
         self.add_stream("ECHO")
@@ -91,7 +91,7 @@ class Receiver:
                 stderr=out,
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
+                    "PYTHONPATH": f"{CHECKOUT}:{os.environ.get('PYTHONPATH', '')}",
                     "PYTHONDONTWRITEBYTECODE": "1",
                 },
             )

@@ -78,8 +78,12 @@ def test_it_removes_what_is_too_old_and_says_so(
 ) -> None:
     file = add_old_instance(db, settings)
     wait_for(lambda: not file.exists(), "the old study is gone")
-    with db.read() as connection:
-        [said] = events.latest(connection, 5, kind="removed")
+
+    def told() -> list[events.Event]:
+        with db.read() as connection:
+            return events.latest(connection, 5, kind="removed")
+
+    [said] = wait_for(told, "the removal is told")
     assert said.who == "housekeeper" and said.study_uid == "1.1"
 
 

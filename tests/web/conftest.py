@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -157,7 +158,13 @@ def served(app: Flask, settings: Settings) -> Iterator[str]:
     """The same application behind a real waitress; its address."""
     local = replace(settings, web=replace(settings.web, port=0))
     server = make_server(app, local)
-    serving = threading.Thread(target=server.run, daemon=True)
+
+    def serve() -> None:
+        # The loop may be waiting on a socket of a browser when `stop_server` closes it.
+        with contextlib.suppress(OSError):
+            server.run()
+
+    serving = threading.Thread(target=serve, daemon=True)
     serving.start()
     yield f"http://127.0.0.1:{server.effective_port}"
     app.extensions["brookbox"].is_stopping.set()

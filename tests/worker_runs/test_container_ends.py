@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from appliance.settings import Worker as WorkerSettings
 from appliance.worker.container import Docker
 from appliance.worker.container_runs import ContainerExecutor
 from tests.kit import engine, require
-from tests.kit.runs import Bystander, Workshop, begin
+from tests.kit.runs import Bystander, Workshop, alive_with_environment, begin
 from tests.kit.waiting import wait_for
 from tests.worker_runs.conftest import Begin
 
@@ -32,7 +33,9 @@ def test_lines_are_in_the_log_as_they_are_printed(contained: Begin) -> None:
     time.sleep(30)
     """
     begun = contained(code)
-    wait_for(lambda: "first\nerror\nno end of line" in begun.log, "the lines are there", 10)
+    # Two pipes: which of them is read first, nobody promises.
+    words = ("first\n", "error\n", "no end of line")
+    wait_for(lambda: all(word in begun.log for word in words), "the lines are there", 10)
     begun.watch.cancelled.set()
     begun.end(20)
 
@@ -144,7 +147,8 @@ def test_an_engine_that_goes_away_puts_the_job_back(tmp_path: Path, image: str, 
         workshop = Workshop(settings)
         workshop.layout.make()
         executor = ContainerExecutor(settings)
-        keys = {"image": copied, "command": ["python3", "/opt/run.py"], "env": {"CODE": FOREVER}}
+        code = f"{FOREVER}  # {uuid.uuid4()}"
+        keys = {"image": copied, "command": ["python3", "/opt/run.py"], "env": {"CODE": code}}
         stream = workshop.stream("s", keys)
         begun = begin(executor, workshop.run_of(executor, stream))
         wait_for(lambda: "runs" in begun.log, "it runs", 60)
@@ -154,7 +158,7 @@ def test_an_engine_that_goes_away_puts_the_job_back(tmp_path: Path, image: str, 
             private.stop()
         ended = begun.end(60)
         assert ended.how == "unavailable" and "Docker" in ended.sentence
-        assert not _alive_with("/opt/run.py", FOREVER), ended
+        wait_for(lambda: not alive_with_environment(code), "nothing of it is left alive", 5)
         private.start()
         again = begin(executor, workshop.run_of(executor, stream, attempt=2))
         wait_for(lambda: again.log.count("runs") == 2, "it runs again", 60)
@@ -181,14 +185,3 @@ def _worker_in_a_process_of_its_own(workshop: Workshop, image: str) -> subproces
         [sys.executable, "-c", textwrap.dedent(code)],
         env={**os.environ, "PYTHONPATH": str(root)},
     )
-
-
-def _alive_with(word: str, code: str) -> bool:
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (folder / "environ").read_text(errors="replace")
-            if word in (folder / "cmdline").read_text() and code in environment:
-                return True
-        except OSError:
-            continue
-    return False

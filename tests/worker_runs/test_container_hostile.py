@@ -9,12 +9,12 @@ import hashlib
 import os
 import stat
 import time
+import uuid
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.kit.runs import Workshop
+from tests.kit.runs import Workshop, alive_with_environment
 from tests.worker_runs.conftest import Begin
 
 # Tries what a container must not be able to do, and prints what it could.
@@ -218,15 +218,10 @@ def test_a_program_that_ignores_sigterm_is_killed_ten_seconds_later(contained: B
 
 
 def test_a_busy_container_leaves_the_machine_its_other_processors(contained: Begin) -> None:
-    begun = contained(
-        "import os\nfor n in range(3): os.fork()\nwhile True: pass", timeout_minutes=0.08, cpus=0.2
-    )
+    code = f"import os\nfor n in range(3): os.fork()\nwhile True: pass  # {uuid.uuid4()}"
+    begun = contained(code, timeout_minutes=0.08, cpus=0.2)
     time.sleep(2.5)
-    busy = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "/opt/run.py" in (process.info["cmdline"] or [])
-    ]
+    busy = alive_with_environment(code)
     for process in busy:
         process.cpu_percent()
     time.sleep(1.5)

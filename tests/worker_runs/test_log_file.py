@@ -56,10 +56,8 @@ def test_a_second_attempt_goes_on_after_the_first(tmp_path: Path) -> None:
         log.say("It was cancelled.")
         log.close()
     lines = (tmp_path / "log").read_text().splitlines()
-    assert lines == ["attempt 1", "brookbox: It was cancelled."] + [
-        "attempt 2",
-        "brookbox: It was cancelled.",
-    ]
+    said = "brookbox: It was cancelled."
+    assert lines == ["attempt 1", said, "attempt 2", said]
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:

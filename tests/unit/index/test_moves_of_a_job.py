@@ -192,3 +192,14 @@ def test_steps_end_when_the_next_begins_and_when_the_job_ends(db: Database) -> N
         steps = job_list.steps_of(connection, job.id)
     spans = [(step.name, (step.ended_at or NOW) - step.started_at) for step in steps]
     assert spans == [("prepare", timedelta(seconds=1)), ("run", timedelta(seconds=4))]
+
+
+def test_a_job_that_was_put_back_says_why_it_waits_once_its_pause_is_over(db: Database) -> None:
+    id, later = create(db, new_job()), NOW + LEASE
+    job = claim(db)
+    assert job is not None
+    attempts.requeue(db, job, NOW, reason="It fell.", counts=False, max_attempts=3, not_before=later)
+    jobs.set_wait_reason(db, "ECHO", "Docker does not answer", NOW)
+    assert get(db, id).wait_reason == "It fell."
+    jobs.set_wait_reason(db, "ECHO", "Docker does not answer", later)
+    assert get(db, id).wait_reason == "Docker does not answer"

@@ -126,6 +126,7 @@ def test_a_link_is_refused_and_hidden_folders_are_not_looked_at(tmp_path: Path) 
 
 def test_a_folder_counts_only_once_it_has_settled(tmp_path: Path) -> None:
     watcher = StreamWatcher(tmp_path)
+    assert watcher.current().all == ()
     path = folder(tmp_path, "a", GOOD)
     assert watcher.current().all == ()
     wait_for(lambda: watcher.current().find("ONE"), "the stream is there", 5)
@@ -159,3 +160,9 @@ def test_an_unreadable_folder_harms_no_other(tmp_path: Path) -> None:
         folder(tmp_path, "a", GOOD).chmod(0)
     folder(tmp_path, "b", {**GOOD, "AETitle": "TWO"})
     assert [stream.ae_title for stream in catalog.read_streams(tmp_path).serving()] == ["TWO"]
+
+
+def test_a_process_that_starts_takes_a_good_stream_that_was_edited_just_now(tmp_path: Path) -> None:
+    folder(tmp_path, "a", GOOD)
+    folder(tmp_path, "b", "{ half of it")
+    assert [stream.ae_title for stream in StreamWatcher(tmp_path).current().all] == ["ONE"]
