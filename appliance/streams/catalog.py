@@ -116,8 +116,6 @@ class StreamWatcher:
             return self._streams
 
     def _look(self) -> None:
-        # The entries' change time is compared with the wall clock, which both come from.
-        now = time.time()
         is_first_look = self._looked_at < 0
         folders = _folders(self._folder)
         changed = set(self._read) != set(folders) & set(self._read)
@@ -127,7 +125,9 @@ class StreamWatcher:
             signature = _signature(folder)
             if signature == self._signatures.get(folder):
                 continue
-            is_settled = not 0 <= now - signature[0] < _SETTLED_SECONDS
+            # The wall clock, which the entries' change times come from; read after them,
+            # so that what changes just now is not taken for something from the future.
+            is_settled = not 0 <= time.time() - signature[0] < _SETTLED_SECONDS
             stream = read_stream(folder) if is_settled or is_first_look else None
             # A process that starts takes a good stream that was edited a moment ago: there
             # is no former version that could go on.

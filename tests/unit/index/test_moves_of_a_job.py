@@ -198,7 +198,9 @@ def test_a_job_that_was_put_back_says_why_it_waits_once_its_pause_is_over(db: Da
     id, later = create(db, new_job()), NOW + LEASE
     job = claim(db)
     assert job is not None
-    attempts.requeue(db, job, NOW, reason="It fell.", counts=False, max_attempts=3, not_before=later)
+    attempts.requeue(
+        db, job, NOW, reason="It fell.", counts=False, max_attempts=3, not_before=later
+    )
     jobs.set_wait_reason(db, "ECHO", "Docker does not answer", NOW)
     assert get(db, id).wait_reason == "It fell."
     jobs.set_wait_reason(db, "ECHO", "Docker does not answer", later)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,21 @@ def test_a_process_that_starts_takes_a_good_stream_that_was_edited_just_now(tmp_
     folder(tmp_path, "a", GOOD)
     folder(tmp_path, "b", "{ half of it")
     assert [stream.ae_title for stream in StreamWatcher(tmp_path).current().all] == ["ONE"]
+
+
+def test_what_changes_while_it_is_looked_at_has_not_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = StreamWatcher(tmp_path)
+    assert watcher.current().all == ()
+    path = folder(tmp_path, "a", GOOD)
+    signature = catalog._signature
+
+    def changed_meanwhile(one: Path) -> tuple[float, int]:
+        time.sleep(0.02)  # the clock of change times is that coarse
+        (path / "info.json").touch()
+        return signature(one)
+
+    monkeypatch.setattr(catalog, "_signature", changed_meanwhile)
+    watcher._look()
+    assert watcher.current().all == ()
