@@ -48,18 +48,28 @@ if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && has apt-get; then
         say "installing ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
-        # The node starts its own gearmand; the distribution's services stay off.
+        # The node starts its own gearmand; the distribution's services stay off, but Docker
+        # where systemd can start it.
         policy=/usr/sbin/policy-rc.d
         made_policy=
         if ! [ -e "$policy" ]; then
-            printf '#!/bin/sh\ncase "$1" in docker|containerd) exit 0;; esac\nexit 101\n' >"$policy"
+            allowed='none'
+            [ -d /run/systemd/system ] && allowed='docker|docker.socket|containerd'
+            printf '#!/bin/sh\ncase "$1" in %s) exit 0;; esac\nexit 101\n' "$allowed" >"$policy"
             chmod +x "$policy"
             made_policy=1
         fi
+        log=$(mktemp)
         apt-get update -qq
-        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-            { [ -z "$made_policy" ] || rm -f "$policy"; exit 1; }
+        status=0
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 || status=$?
         [ -z "$made_policy" ] || rm -f "$policy"
+        if [ "$status" != 0 ]; then
+            tail -n 20 "$log" >&2
+            say "apt-get could not install ${missing[*]}; its last words stand above"
+            exit "$status"
+        fi
+        rm -f "$log"
     elif [ -x "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         say "not root: going on without ${missing[*]}"
         say "to have them: sudo apt-get install ${missing[*]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +124,8 @@ def in_child(work: Callable[[], None], complain: Callable[[BrookboxError], None]
             code = 0
         except BrookboxError as error:
             complain(error)
+        except Exception:  # noqa: BLE001 - the child's boundary: _exit would drop it unsaid
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -86,9 +86,14 @@ def connect(settings: Settings) -> Database:
 
 
 def open_index(settings: Settings) -> Database:
-    """Connect for work; WrongSchema when `brookbox up` must migrate first."""
-    from appliance.index.migrate import check_version
+    """Connect for work; WrongSchema when `brookbox up` must migrate first.
 
+    A question makes no index: an empty one would stand in the way of a restore.
+    """
+    from appliance.index.migrate import NO_INDEX, check_version
+
+    if not settings.index.url and not sqlite_file(settings).exists():
+        raise NO_INDEX
     db = connect(settings)
     check_version(db)
     return db

@@ -82,6 +82,8 @@ def drop_in(node: Node, ae_title: str, files: dict[str, str], **info: Any) -> No
     for name, text in files.items():
         (part / name).write_text(text)
         (part / name).chmod(0o755)
+    # The worker runs and has looked at the folder: it serves what was there before.
+    node.wait_for_stream("ECHO")
     part.rename(node.home / "streams" / ae_title)
     began = time.monotonic()
     node.wait_for_stream(ae_title)
@@ -122,7 +124,7 @@ def test_a_docker_bucket_that_is_dropped_in_overwrites_only_its_own_input(
 ) -> None:
     files = {"Dockerfile": DOCKERFILE, "work.sh": BUCKET, "make.py": MAKE}
     image = engine.build(shipped_images, "brookbox-test/journey-bucket:1", files)
-    node = make_node(worker={"docker": "auto"})
+    node = make_node(streams=("echo",), worker={"docker": "auto"})
     node.route_all_to(pacs)
     drop_in(node, "ProcPics", {}, image=image)
     report, before = sent(node, "ProcPics", tmp_path / "sent")
@@ -146,7 +148,7 @@ def test_a_docker_bucket_that_is_dropped_in_overwrites_only_its_own_input(
 def test_a_host_stream_of_either_generation_is_dropped_in_and_gives_its_result(
     make_node: NodeMaker, pacs: Pacs, tmp_path: Path, template: str
 ) -> None:
-    node = make_node()
+    node = make_node(streams=("echo",))
     node.route_all_to(pacs)
     work_sh = NEW_HOST if template == "new" else OLD_HOST
     # As the node's own user it could read the whole store, which takes an admin's word.
