@@ -25,7 +25,8 @@ from appliance.settings import Settings
 def backup(asked: Asked, folder: Path, with_files: bool) -> None:
     """Back up index, settings and routing rules into a new folder below FOLDER.
 
-    The node may go on meanwhile.  Secrets (access key, password files) are not in it.
+    The node may go on meanwhile.  Secrets (access key, password files) are not in it, nor
+    the streams but for their info.json.
     """
     settings = asked.settings()
     made = backups.make_backup(settings, folder, datetime.now(UTC), with_files=with_files)
@@ -68,7 +69,7 @@ def restore(asked: Asked, folder: Path, yes: bool) -> None:
         click.echo(f"{path} stays as it is; the backup's is in {folder / 'config'}.")
     if missing:
         click.echo(f"{missing} instances of the index have no file here: brookbox index check")
-    click.echo("Accounts and tokens are as they were then. Start the node: brookbox up")
+    click.echo("Streams are not in a backup: put their folders back. Start the node: brookbox up")
 
 
 def _is_used(settings: Settings, layout: Layout) -> bool:

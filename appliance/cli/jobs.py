@@ -84,7 +84,8 @@ def show_job(asked: Asked, job_id: int) -> None:
     click.echo()
     columns = ("delivery", "to", "what", "state", "message")
     rows = [(d.id, d.destination, d.what, d.state, d.message) for d in sent]
-    show.table(columns, rows, job.routing_note or "Nothing is to be sent.")
+    nothing = "Nothing is to be sent." if job.ended_at else "It has not ended: nothing is sent yet."
+    show.table(columns, rows, job.routing_note or nothing)
 
 
 @jobs.command()

@@ -64,15 +64,12 @@ def new(asked: Asked, name: str, ae_title: str) -> None:
 
 
 @streams.command()
-@click.argument("folder", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("which", metavar="[FOLDER]", required=False)
 @pass_asked
-def check(asked: Asked, folder: Path | None) -> int:
+def check(asked: Asked, which: str | None) -> int:
     """Say what is wrong with a stream's folder, or with all of them."""
     settings = asked.settings()
-    if folder is not None:
-        found: tuple[Stream, ...] = (read_stream(folder.absolute()),)
-    else:
-        found = read_streams(settings.streams_folder).all
+    found = (_named(settings, which),) if which else read_streams(settings.streams_folder).all
     good = all(stream.is_good for stream in found)
     if asked.as_json:
         show.as_json([_tree(stream, None) for stream in found])
@@ -184,9 +181,11 @@ def _tree(stream: Stream, lane: Lane | None) -> dict[str, object]:
 def _named(settings: Settings, which: str) -> Stream:
     """Find a stream by AE title, by the name of its folder, or by its path."""
     known = read_streams(settings.streams_folder)
-    by_name = [one for one in known.all if which in (one.ae_title, one.folder.name)]
-    if by_name:
-        return by_name[0]
-    if Path(which).is_dir():
-        return read_stream(Path(which).absolute())
+    path = Path(which).absolute()
+    for one in known.all:
+        # Also by its path: one of the node's is judged beside the others (a doubled AE title).
+        if one.folder == path or which in (one.ae_title, one.folder.name):
+            return one
+    if path.is_dir():
+        return read_stream(path)
     raise NotFound(f"there is no stream {which}", remedy="brookbox streams list")

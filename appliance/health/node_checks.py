@@ -11,7 +11,7 @@ from appliance.health.backups import MANIFEST
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.index import beats, events, file_check, lanes, migrate
 from appliance.index.beats import Beat
-from appliance.index.database import Database, connect
+from appliance.index.database import Database, connect, sqlite_file
 from appliance.index.lanes import Lane
 from appliance.queue.depth import look
 from appliance.settings import Settings
@@ -25,6 +25,9 @@ _OLD_BACKUP = timedelta(days=2)
 def check_index(settings: Settings) -> Iterator[Finding]:
     """Look at the index: can it be read, is it sound, has it the right schema."""
     about = "index"
+    if not settings.index.url and not sqlite_file(settings).exists():
+        yield _schema(None)
+        return
     try:
         db = connect(settings)
         found = migrate.found_version(db)

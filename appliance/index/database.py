@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from appliance.errors import IndexUnavailable
+from appliance.errors import IndexUnavailable, WrongSchema
 from appliance.settings import Settings
 
 # For signatures of those who pass one on: only the index speaks SQL.
@@ -71,18 +71,7 @@ def connect(settings: Settings) -> Database:
     url = index_url(settings)
     if url.get_backend_name() == "sqlite":
         return Database(_sqlite(url, settings.index.busy_seconds))
-    engine = sa.create_engine(
-        url,
-        pool_pre_ping=True,
-        pool_size=5,
-        max_overflow=20,
-        connect_args={
-            "connect_timeout": 5,
-            "options": "-c synchronous_commit=on -c timezone=UTC "
-            f"-c lock_timeout={int(settings.index.busy_seconds * 1000)}",
-        },
-    )
-    return Database(engine)
+    return Database(_postgresql(url, settings.index.busy_seconds))
 
 
 def open_index(settings: Settings) -> Database:
@@ -90,10 +79,13 @@ def open_index(settings: Settings) -> Database:
 
     A question makes no index: an empty one would stand in the way of a restore.
     """
-    from appliance.index.migrate import NO_INDEX, check_version
+    from appliance.index.migrate import check_version
 
     if not settings.index.url and not sqlite_file(settings).exists():
-        raise NO_INDEX
+        raise WrongSchema(
+            f"there is no index in {settings.data_root}",
+            remedy="start the node once: brookbox up; or name its folder with --home",
+        )
     db = connect(settings)
     check_version(db)
     return db
@@ -133,6 +125,31 @@ def _sqlite(url: sa.URL, busy_seconds: float) -> sa.Engine:
     sa.event.listen(engine, "connect", _set_pragmas)
     sa.event.listen(engine, "begin", _begin)
     return engine
+
+
+def _postgresql(url: sa.URL, busy_seconds: float) -> sa.Engine:
+    try:
+        return sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=5,
+            max_overflow=20,
+            connect_args={
+                "connect_timeout": 5,
+                "options": "-c synchronous_commit=on -c timezone=UTC "
+                f"-c lock_timeout={int(busy_seconds * 1000)}",
+            },
+        )
+    except sa.exc.NoSuchModuleError as error:
+        raise IndexUnavailable(
+            f"index.url names no database that is known here: {url.drivername}",
+            remedy="write it as postgresql+psycopg://user@host/database",
+        ) from error
+    except ModuleNotFoundError as error:
+        raise IndexUnavailable(
+            f"index.url needs the Python package {error.name}, which is not installed",
+            remedy="pip install 'psycopg[binary]', and write postgresql+psycopg://user@host/database",
+        ) from error
 
 
 def _set_pragmas(connection: sqlite3.Connection, record: Any) -> None:

@@ -152,9 +152,10 @@ def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
                 sa.update(t.jobs).where(t.jobs.c.id == job_id).values(cancel_requested=True)
             )
             return JobState.RUNNING
+        again = "retry" if job.state in (JobState.FAILED, JobState.CANCELLED) else "run-again"
         raise JobError(
             f"job {job_id} has ended already: it is {job.state}",
-            remedy=f"to run it again: brookbox jobs retry {job_id}",
+            remedy=f"to run it again: brookbox jobs {again} {job_id}",
         )
 
 
@@ -226,10 +227,11 @@ def tell_end(connection: sa.Connection, job_id: int, who: str, now: datetime) ->
     """Append the event of a job's end to the audit trail, in the move's own transaction."""
     job = get(connection, job_id)
     why = f": {job.reason}" if job.reason else "."
+    results = "1 result" if job.result_count == 1 else f"{job.result_count} results"
     events.append(
         connection,
         f"job {job.state}",
-        f"Job {job.id} of {job.ae_title} {job.state} with {job.result_count} results{why}",
+        f"Job {job.id} of {job.ae_title} {job.state} with {results}{why}",
         now,
         who=who,
         study_uid=job.study_uid,

@@ -1,7 +1,7 @@
 """Make the index again from what the files tell, into an empty, migrated one.
 
 The caller reads the files: stored instances with their File Meta, and the records
-of ended jobs.  What no file tells: accounts, deliveries, events, and receptions of
+of ended jobs.  What no file tells: deliveries, events, and receptions of
 an instance for a second AE title; those come from a backup.
 """
 
@@ -24,7 +24,7 @@ from appliance.index.database import Database, insert_new
 from appliance.index.jobs import Job
 from appliance.index.states import ENDED
 
-NOT_IN_FILES = "accounts, deliveries, events, and receptions by a second AE title"
+NOT_IN_FILES = "deliveries, events, and receptions by a second AE title"
 _ROUTED = "The index was made again from the files: what was sent of it is not known."
 
 

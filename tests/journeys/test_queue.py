@@ -75,7 +75,7 @@ def test_high_priority_overtakes_what_waits_and_not_what_runs(
     shared_node: Node, tmp_path: Path
 ) -> None:
     node = shared_node
-    folder = node.add_stream("MIXED", HELD, quiet_seconds=0.3)
+    folder = node.add_stream("MIXED", HELD, quiet_seconds=1)
     node.wait_for_stream("MIXED")
     send_studies(node, tmp_path, "MIXED", 2)
     info = folder / "info.json"

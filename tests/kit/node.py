@@ -368,3 +368,9 @@ class Node:
             return any(lane.ae_title == ae_title and lane.is_open for lane in found)
 
         wait_for(serves, f"a lane serves {ae_title}", seconds)
+        # Each receiving process looks at the streams folder for itself.
+        wait_for(
+            lambda: all(peers.echoscu(self.port, ae_title) for _ in range(6)),
+            f"the receiver knows {ae_title}",
+            seconds,
+        )

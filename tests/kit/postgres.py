@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ def cluster() -> Iterator[str]:
         wait_for(lambda: is_listening(port), "PostgreSQL accepts connections")
         yield f"postgresql+psycopg://brookbox@127.0.0.1:{port}/postgres"
     finally:
-        server.terminate()
+        # SIGTERM would wait for clients that are still there.
+        server.send_signal(signal.SIGINT)
         server.wait(20)
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from appliance.cli.main import COMMANDS, PROCESSES, brookbox, main, unneeded
+from appliance.cli.prepare import in_child
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +32,8 @@ def test_done_is_0_failed_is_1_misused_is_2(
     assert run(capsys, *home(tmp_path), "config", "check")[0] == 0
     code, out, err = run(capsys, *home(tmp_path), "jobs", "list")
     assert (code, out) == (1, "")
-    assert err == "the index is empty\ntry: start the node once: brookbox up\n"
+    assert err.startswith(f"there is no index in {tmp_path / 'data'}\ntry: start the node once")
+    assert not (tmp_path / "data").exists(), "a question made a data folder"
     assert run(capsys, "nonsense")[0] == 2
     assert run(capsys, "jobs", "show", "not-a-number")[0] == 2
     assert run(capsys, *home(tmp_path), "send", "store", "PACS@host:104")[0] == 2
@@ -91,6 +93,37 @@ def test_an_error_says_what_to_try_on_standard_error(
     assert (code, out) == (1, "")
     assert "brookbox.yaml:1: receiver.prt is not a setting. Did you mean port?" in err
     assert "\ntry: " in err
+
+
+def test_a_stream_is_checked_by_name_or_path_and_beside_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "other"):
+        folder = tmp_path / "streams" / name
+        folder.mkdir(parents=True)
+        (folder / "info.json").write_text('{"AETitle": "ONE", "command": ["x"], "trusted": true}')
+    for which in ("one", str(tmp_path / "streams" / "one")):
+        code, out, _ = run(capsys, *home(tmp_path), "streams", "check", which)
+        assert (code, out) == (1, "wrong one/info.json: AETitle ONE is also that of other.\n")
+    code, _, err = run(capsys, *home(tmp_path), "streams", "check", "nowhere")
+    assert code == 1 and err.startswith("there is no stream nowhere\ntry: ")
+
+
+def test_what_goes_wrong_in_the_preparing_child_is_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert not in_child(lambda: print(1 // 0), lambda error: None)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg2://user@host/db", "postgrsql://user@host/db"])
+def test_a_database_that_is_not_known_here_is_named(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROOKBOX_INDEX_URL", url)
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    code, out, err = run(capsys, *home(tmp_path), "status")
+    assert (code, out) == (1, "") and "postgresql+psycopg://user@host/database" in err
 
 
 def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:

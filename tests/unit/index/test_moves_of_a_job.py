@@ -159,8 +159,9 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_worker(db: 
     with db.write() as connection:
         attempts.finish_cancelled(connection, job, "anna", NOW)
     assert get(db, running).state == "cancelled"
-    with pytest.raises(JobError):
+    with pytest.raises(JobError) as caught:
         jobs.cancel(db, running, "anna", NOW)
+    assert caught.value.remedy == f"to run it again: brookbox jobs retry {running}"
 
 
 def test_only_a_failed_or_cancelled_job_is_retried(db: Database) -> None:
