@@ -49,8 +49,7 @@ class ProcessExecutor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._is_root = os.geteuid() == 0
-        self._no_namespaces: str | None = None
+        self._can_confine: bool | None = None
 
     def why_not(self, stream: Stream) -> Waits | None:
         """Say why this stream cannot run as a process now."""
@@ -98,12 +97,23 @@ class ProcessExecutor:
                     process.kill()
                     logs.get().info("process of a dead worker killed", pid=process.pid)
 
+    @property
+    def _is_confined(self) -> bool:
+        """Say whether programs run as nobody, in namespaces without the node's data.
+
+        Root's way; where root may not make namespaces, as in a container, a program is of
+        the node's own user, as it is without root, and so only a trusted one.
+        """
+        if self._can_confine is None:
+            self._can_confine = os.geteuid() == 0 and not _probe()
+        return self._can_confine
+
     def _not_trusted(self, stream: Stream) -> Waits | None:
         info, title = stream.good_info, stream.ae_title
         if info.trusted:
             return None
         remedy = 'if you trust it, write "trusted": true into its info.json'
-        if not self._is_root:
+        if not self._is_confined:
             return Waits(
                 f"Stream {title} is not trusted, and a process of the node's own user "
                 "could read everything that the node keeps",
@@ -120,12 +130,7 @@ class ProcessExecutor:
         return None
 
     def _not_possible(self, stream: Stream) -> Waits | None:
-        if self._is_root:
-            if self._no_namespaces is None:
-                self._no_namespaces = _probe()
-            if self._no_namespaces:
-                said = f"This machine lets nobody make namespaces ({self._no_namespaces})"
-                return Waits(said, "run the node as a user of its own, or with Docker")
+        if self._is_confined:
             return None
         root = str(self._settings.data_root.absolute())
         if stream.contract == "magickbox-host" and any(sign.isspace() for sign in root):
@@ -135,7 +140,7 @@ class ProcessExecutor:
     def _run_process(
         self, run: Run, watch: Watch, places: Places, log: LogFile, beside: Beside | None
     ) -> tuple[Ending, int | None, Seen | None]:
-        plan = plan_for(run, places, _token(run), self._is_root)
+        plan = plan_for(run, places, _token(run), self._is_confined)
         written = (beside.path,) if beside else (places.output, places.input)
         more = tuple(path for path in (places.memory, places.home, places.tmp) if path)
         output = OutputWatch((*written, *more), run.limits.output_bytes, run.limits.output_files)
@@ -176,8 +181,8 @@ class ProcessExecutor:
             base=base if base.is_dir() else None,
             models=(stream.folder / info.models).resolve() if info.models else None,
             memory=memory,
-            home=None if self._is_root else _made(folder.path / "home"),
-            tmp=None if self._is_root else _made(folder.path / "tmp"),
+            home=None if self._is_confined else _made(folder.path / "home"),
+            tmp=None if self._is_confined else _made(folder.path / "tmp"),
             beside=beside.path.absolute() if beside else None,
             data_root=data_root,
         )
