@@ -77,7 +77,7 @@ def test_a_study_runs_and_its_result_is_kept(bench: Bench) -> None:
     assert (bench.layout.root / result.path).is_file()
     assert result.study_uid == study[0].StudyInstanceUID
     folder = bench.layout.job(job.id)
-    assert not folder.input.exists()
+    wait_for(lambda: not folder.input.exists(), "INPUT is removed")
     told = json.loads(folder.info.read_text())
     assert told["job"] == job.id
     assert told["calling_ae_title"] == "CT1"
