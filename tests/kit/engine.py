@@ -16,6 +16,8 @@ from pathlib import Path
 import docker
 import psutil
 
+from appliance.errors import StreamError
+from appliance.worker import ground
 from appliance.worker.container import Docker
 from tests.kit import require, waiting
 from tests.kit.node import Node
@@ -134,8 +136,13 @@ def base(one: Docker) -> str:
     for name in (os.environ.get("BROOKBOX_BUILD_BASE", ""), *BASES):
         if name and one.image(name) is not None:
             return name
-    require.missing("an image with Python", "docker pull python:3.11-slim")
-    raise AssertionError
+    found: list[str] = []
+    try:
+        for _ in ground.find_base(one, found):
+            pass
+    except StreamError as error:
+        require.missing("an image with Python", error.remedy)
+    return found[0]
 
 
 def build_shipped(one: Docker, folder: Path) -> None:
