@@ -70,7 +70,8 @@ def _running(job: Job, now: datetime, usual_seconds: float | None) -> str:
         parts.append(f"{job.progress_done or 0} of {job.progress_of}")
     sentence = ", ".join(parts) + "."
     if job.cancel_requested:
-        return sentence + " It is being cancelled."
+        by = f" by {job.cancelled_by}" if job.cancelled_by else ""
+        return f"{sentence} It is being cancelled{by}."
     if usual_seconds is not None and not job.progress_of:
         return f"{sentence} This stream usually takes {lasted(usual_seconds)}."
     return sentence

@@ -19,6 +19,7 @@ def facts_of(job: Job) -> list[tuple[str, str]]:
         ("Images", str(job.input_count)),
         ("Priority", _PRIORITIES.get(job.priority, str(job.priority))),
         ("Attempts", _attempts(job)),
+        ("Cancelled by", job.cancelled_by),
         ("Run as", _RUN_AS.get(job.executor, job.executor)),
         ("Image", job.image),
         ("Image id", job.image_id),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,18 @@ class Asked:
 
 
 pass_asked = click.make_pass_decorator(Asked, ensure=True)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only when the person at the terminal says so, or said --yes.
+
+    Without a terminal nobody can answer: that is a misuse (exit 2), not a no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody can be asked here: say --yes.")
+    click.confirm(question, abort=True, err=True)
 
 
 def who() -> str:

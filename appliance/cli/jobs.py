@@ -13,7 +13,7 @@ import click
 
 from appliance import bells
 from appliance.cli import show
-from appliance.cli.asked import Asked, pass_asked, who
+from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.disk.layout import Layout
 from appliance.errors import NotFound
 from appliance.index import catalog, deliveries, events, job_list
@@ -107,12 +107,16 @@ def log(asked: Asked, job_id: int, follow: bool) -> None:
 
 @jobs.command()
 @click.argument("job_id", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask before one that runs is stopped.")
 @pass_asked
-def cancel(asked: Asked, job_id: int) -> None:
+def cancel(asked: Asked, job_id: int, yes: bool) -> None:
     """Cancel a job that waits or runs."""
     with _index(asked) as db:
+        if _job(db, job_id).state == JobState.RUNNING:
+            confirm(f"Job {job_id} runs: stop it?", yes=yes)
         state = index.cancel(db, job_id, who(), datetime.now(UTC))
-        _note(db, "job cancelled", f"{who()} cancelled job {job_id}.", job_id)
+        did = "cancelled" if state == JobState.CANCELLED else "asked to cancel"
+        _note(db, "job cancelled", f"{who()} {did} job {job_id}.", job_id)
     bells.ring(Layout(asked.settings().data_root).run, "worker")
     done = "is cancelled" if state == JobState.CANCELLED else "is being stopped"
     _say(asked, job_id, f"Job {job_id} {done}.")
@@ -205,7 +209,9 @@ def _facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "series", job.series_uid
     yield "state", job.state
     yield "waits because", job.wait_reason if job.state == JobState.QUEUED else ""
+    yield "being cancelled by", job.cancelled_by if job.cancel_requested else ""
     yield "reason", job.reason
+    yield "cancelled by", job.cancelled_by if job.state == JobState.CANCELLED else ""
     yield "try", job.remedy
     yield "the stream says", job.message
     yield "from", f"{job.calling_ae_title} at {job.address}" if job.address else ""

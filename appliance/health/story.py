@@ -103,6 +103,8 @@ def _job(connection: Connection, job: Job) -> Iterator[str]:
         yield f"{name} waits{': ' + job.wait_reason if job.wait_reason else ' for its turn.'}"
     elif job.state == JobState.RUNNING:
         yield f"{name} runs since {_time(job.started_at)}, attempt {job.attempt}."
+        if job.cancel_requested:
+            yield f"  It is being cancelled by {job.cancelled_by}."
     else:
         said = " ".join(part for part in (job.reason, job.message) if part)
         results = _count(job.result_count, "result")

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from appliance.errors import LeaseLost
 from appliance.index import schema as t
 from appliance.index.database import Database
-from appliance.index.jobs import Job, get, tell_end
+from appliance.index.jobs import Job, cancelled_because, get, tell_end
 from appliance.index.states import OUTCOME_STATES, JobState
 
 
@@ -140,6 +140,7 @@ def finish(connection: sa.Connection, job: Job, end: Finish, now: datetime) -> N
             lease_until=None,
             gpu_devices="",
             cancel_requested=False,
+            cancelled_by="",  # it had ended before that could stop it
         )
     )
     if result.rowcount == 0:
@@ -148,8 +149,9 @@ def finish(connection: sa.Connection, job: Job, end: Finish, now: datetime) -> N
     tell_end(connection, job.id, job.worker, now)
 
 
-def finish_cancelled(connection: sa.Connection, job: Job, who: str, now: datetime) -> None:
-    """Move a running attempt to cancelled, after its run was stopped."""
+def finish_cancelled(connection: sa.Connection, job: Job, now: datetime) -> None:
+    """Move a running attempt to cancelled, after its run was stopped; the reason says for whom."""
+    who = _asked_to_cancel(connection, job) or ""
     result = connection.execute(
         sa.update(t.jobs)
         .where(*_current(job))
@@ -159,7 +161,7 @@ def finish_cancelled(connection: sa.Connection, job: Job, who: str, now: datetim
             lease_until=None,
             gpu_devices="",
             cancel_requested=False,
-            reason=f"It was cancelled by {who}.",
+            reason=cancelled_because(who),
         )
     )
     if result.rowcount == 0:
@@ -185,11 +187,13 @@ def requeue(
     """
     with db.write() as connection:
         tries = job.tries if counts else job.tries - 1
-        if job.cancel_requested:
+        who = _asked_to_cancel(connection, job)
+        if who is not None:
             values: dict[str, object] = {
                 "state": JobState.CANCELLED,
                 "ended_at": now,
-                "reason": "It was cancelled.",
+                "cancel_requested": False,
+                "reason": cancelled_because(who),
             }
         elif counts and tries >= max_attempts:
             values = {
@@ -210,13 +214,19 @@ def requeue(
             raise _lost(job)
         _close_steps(connection, job.id, now)
         if values["state"] != JobState.QUEUED:
-            tell_end(connection, job.id, job.worker, now)
+            tell_end(connection, job.id, who or job.worker, now)
         return str(values["state"])
 
 
 def _current(job: Job) -> tuple[Any, ...]:
     c = t.jobs.c
     return c.id == job.id, c.attempt == job.attempt, c.state == JobState.RUNNING
+
+
+def _asked_to_cancel(connection: sa.Connection, job: Job) -> str | None:
+    """Name who asked, lately perhaps, to cancel this job; None when nobody did."""
+    asked = sa.select(t.jobs.c.cancelled_by).where(t.jobs.c.id == job.id, t.jobs.c.cancel_requested)
+    return connection.scalar(asked)
 
 
 def _lost(job: Job) -> LeaseLost:

@@ -19,6 +19,8 @@ from appliance.index import schema as t
 from appliance.index.database import Database
 from appliance.index.states import ACTIVE, ENDED, JobState
 
+_THE_DISPATCHER = "the dispatcher"  # cancels what a job over more of the study supersedes
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -54,6 +56,7 @@ class Job:
     lease_until: datetime | None
     gpu_devices: str
     cancel_requested: bool
+    cancelled_by: str
     executor: str
     image: str
     image_id: str
@@ -133,7 +136,8 @@ def create(connection: sa.Connection, new: NewJob, now: datetime) -> int:
 def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
     """Cancel a job: at once when it waits; when it runs its worker is told.
 
-    Gives the state it is in then.  Raises JobError when it has ended, NotFound when unknown.
+    `who` is kept with the job; the first who asked stays.  Gives the state it is in
+    then.  Raises JobError when it has ended, NotFound when unknown.
     """
     with db.write() as connection:
         job = get(connection, job_id)
@@ -142,14 +146,19 @@ def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
                 sa.update(t.jobs)
                 .where(t.jobs.c.id == job_id)
                 .values(
-                    state=JobState.CANCELLED, ended_at=now, reason=f"It was cancelled by {who}."
+                    state=JobState.CANCELLED,
+                    ended_at=now,
+                    reason=cancelled_because(who),
+                    cancelled_by=who,
                 )
             )
             tell_end(connection, job_id, who, now)
             return JobState.CANCELLED
         if job.state == JobState.RUNNING:
             connection.execute(
-                sa.update(t.jobs).where(t.jobs.c.id == job_id).values(cancel_requested=True)
+                sa.update(t.jobs)
+                .where(t.jobs.c.id == job_id, t.jobs.c.cancel_requested.is_(False))
+                .values(cancel_requested=True, cancelled_by=who)
             )
             return JobState.RUNNING
         again = "retry" if job.state in (JobState.FAILED, JobState.CANCELLED) else "run-again"
@@ -157,6 +166,11 @@ def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
             f"job {job_id} has ended already: it is {job.state}",
             remedy=f"to run it again: brookbox jobs {again} {job_id}",
         )
+
+
+def cancelled_because(who: str) -> str:
+    """Give the reason of a cancelled job, as a sentence."""
+    return f"It was cancelled by {who}." if who else "It was cancelled."
 
 
 def retry(db: Database, job_id: int, now: datetime) -> Job:
@@ -185,6 +199,7 @@ def retry(db: Database, job_id: int, now: datetime) -> Job:
                 remedy="",
                 message="",
                 cancel_requested=False,
+                cancelled_by="",
                 routed_at=None,
                 routing_note="",
                 is_held=False,
@@ -262,7 +277,9 @@ def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetim
     connection.execute(
         sa.update(t.jobs)
         .where(c.id.in_(waiting), c.state == JobState.QUEUED)
-        .values(state=JobState.CANCELLED, ended_at=now, reason=reason)
+        .values(
+            state=JobState.CANCELLED, ended_at=now, reason=reason, cancelled_by=_THE_DISPATCHER
+        )
     )
     for one in waiting:
-        tell_end(connection, one, "", now)
+        tell_end(connection, one, _THE_DISPATCHER, now)

@@ -11,6 +11,7 @@ import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -134,6 +135,17 @@ class Docker:
             out_of_memory=state["OOMKilled"],
             written_bytes=found.get("SizeRw"),
         )
+
+    def was_out_of_memory(self, container: str, since: datetime) -> bool:
+        """Look whether the engine was told of a kill for memory, also too late for `state`."""
+        with _translated():
+            told = self._api.events(
+                since=since.timestamp(),
+                until=datetime.now(UTC).timestamp(),
+                filters={"container": container, "event": "oom"},
+                decode=True,
+            )
+            return next(iter(told), None) is not None
 
     def kill(self, container: str, signal: str) -> None:
         """Send a signal to a container; one that has ended already is left alone."""

@@ -33,7 +33,6 @@ from appliance.worker.site import Site
 T = TypeVar("T")
 
 _INDEX_PAUSE_SECONDS = 1.0
-_A_PERSON = "a person"
 
 
 def run_job(site: Site, job: Job, stream: Stream, executor: Executor) -> None:
@@ -100,7 +99,7 @@ class _Attempt:
                 put_back(self._site, self._job, decided)
             case Cancelled():
                 with self._site.db.write() as connection:
-                    attempts.finish_cancelled(connection, self._job, _A_PERSON, datetime.now(UTC))
+                    attempts.finish_cancelled(connection, self._job, datetime.now(UTC))
             case Done():
                 self._import(decided)
 

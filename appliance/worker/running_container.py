@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.errors import StreamError, StreamUnavailable
@@ -37,6 +38,7 @@ class RunningContainer:
         self._cgroup: Cgroup | None = None
         self._reading = Reading()
         self._asked_to_end = False
+        self._started_at = datetime.now(UTC)
         self._output = docker.attach(container)
         self._pump = threading.Thread(target=self._write_log, name="container log", daemon=True)
         self.exit_code: int | None = None
@@ -122,7 +124,8 @@ class RunningContainer:
         """Say whether the engine ended it because it goes away itself.
 
         A program that was killed from outside looks the same at first; the engine
-        that does not answer a moment later tells them apart.
+        that does not answer a moment later tells them apart.  Nor does the engine always
+        know in time that the kernel killed it for memory: it is told by another way.
         """
         killed = self.exit_code in (_KILLED, _TERMINATED)
         if not killed or self._asked_to_end or self.out_of_memory:
@@ -131,6 +134,9 @@ class RunningContainer:
         while time.monotonic() < until:
             if not self._docker.answers():
                 return True
+            if self._docker.was_out_of_memory(self._id, self._started_at):
+                self.out_of_memory = True
+                return False
             time.sleep(0.2)
         return False
 

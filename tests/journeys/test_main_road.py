@@ -68,10 +68,13 @@ def test_a_running_job_shows_its_log_and_can_be_cancelled(
     [job] = node.wait_for_jobs(1, "running")
     log = node.layout.job(job.id).log
     wait_for(lambda: log.exists() and "started" in log.read_text(), "the log grows")
-    done = node.cli("jobs", "cancel", str(job.id))
+    asked = node.cli("jobs", "cancel", str(job.id))
+    assert asked.returncode == 2 and "--yes" in asked.stderr, "nobody at a terminal can be asked"
+    done = node.cli("jobs", "cancel", "--yes", str(job.id))
     assert done.returncode == 0, done.stderr
     [cancelled] = node.wait_for_jobs(1, "cancelled")
-    assert "cancelled by" in cancelled.reason
+    assert cancelled.reason == f"It was cancelled by {cancelled.cancelled_by}."
+    assert "(command line)" in cancelled.cancelled_by
     # The lane is free again.
     gate.touch()
     node.send(dicom.write_study(dicom.ct_study(1), tmp_path / "sent2"), "HELD")

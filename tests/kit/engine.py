@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import shutil
@@ -132,17 +133,19 @@ def build(one: Docker, tag: str, files: dict[str, str]) -> str:
 
 
 def base(one: Docker) -> str:
-    """Find an image with Python on this engine."""
-    for name in (os.environ.get("BROOKBOX_BUILD_BASE", ""), *BASES):
-        if name and one.image(name) is not None:
-            return name
-    found: list[str] = []
-    try:
-        for _ in ground.find_base(one, found):
-            pass
-    except StreamError as error:
-        require.missing("an image with Python", error.remedy)
-    return found[0]
+    """Find an image with Python on this engine; one of pytest's processes makes it if need be."""
+    with (Path(tempfile.gettempdir()) / f"brookbox-base-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in (os.environ.get("BROOKBOX_BUILD_BASE", ""), *BASES):
+            if name and one.image(name) is not None:
+                return name
+        found: list[str] = []
+        try:
+            for _ in ground.find_base(one, found):
+                pass
+        except StreamError as error:
+            require.missing("an image with Python", error.remedy)
+        return found[0]
 
 
 def build_shipped(one: Docker, folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -21,12 +25,20 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = 30) -> T:
         time.sleep(0.05)
 
 
+# Below the ports that the kernel gives to connections, and apart for each of pytest's
+# processes: a port stays free until the one it was given to listens on it.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_FIRST, _COUNT = 12_000 + 2_000 * (_WORKER % 10), 2_000
+_next = itertools.cycle(random.sample(range(_FIRST, _FIRST + _COUNT), _COUNT))
+
+
 def free_port() -> int:
-    """Give a TCP port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """Give a TCP port that nobody listens on, and that is not given again soon."""
+    while True:
+        port = next(_next)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def is_listening(port: int) -> bool:

@@ -288,6 +288,8 @@ def test_a_person_cancels_a_running_job(bench: Bench) -> None:
     began = time.monotonic()
     [job] = bench.wait_for_jobs(1, "cancelled", seconds=15)
     print(f"cancelled after {time.monotonic() - began:.1f} s")
+    assert job.reason == "It was cancelled by anna."
+    assert json.loads(bench.layout.job(job.id).record.read_text())["cancelled_by"] == "anna"
     assert bench.results(job.id) == []
 
 

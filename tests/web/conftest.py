@@ -135,7 +135,7 @@ def fill(day: Day) -> SimpleNamespace:
     ids.cancelled = day.queued(day.study("Coe^Carla", "P-1005", "CT Spine"))
     job = day.running(ids.cancelled)
     with day.db.write() as connection:
-        attempts.finish_cancelled(connection, job, "a person", day.now)
+        attempts.finish_cancelled(connection, job, day.now)
     ids.running = day.queued(day.study("Moe^Martha", "P-1006", "CT Head", 51))
     job = day.running(ids.running)
     attempts.note_run(

@@ -42,6 +42,7 @@ def test_a_queued_job_is_cancelled_at_once(
     job = job_now(day, ids.queued)
     assert job.state == "cancelled"
     assert job.reason == "It was cancelled by a person in the web (127.0.0.1)."
+    assert job.cancelled_by == "a person in the web (127.0.0.1)"
     assert last_event(day) == f"a person in the web (127.0.0.1) cancelled job {ids.queued}."
 
 
@@ -53,7 +54,8 @@ def test_a_running_job_is_asked_to_stop_and_its_worker_rung(
     assert bell.wait(5)
     bell.close()
     assert job_now(day, ids.running).cancel_requested
-    assert "It is being cancelled." in client.get(f"/jobs/{ids.running}").get_data(as_text=True)
+    shown = client.get(f"/jobs/{ids.running}").get_data(as_text=True)
+    assert "It is being cancelled by a person in the web (127.0.0.1)." in shown
 
 
 def test_a_failed_job_is_retried(client: FlaskClient, ids: SimpleNamespace, day: Day) -> None:

@@ -209,6 +209,14 @@ def test_a_rebuilt_job_is_not_sent_again(db: Database, empty: Database) -> None:
     assert job.routed_at is not None and not job.is_held and "not known" in job.routing_note
 
 
+def test_a_rebuilt_job_says_who_cancelled_it(db: Database, empty: Database) -> None:
+    _, [record] = fill(db)
+    record |= {"state": "cancelled", "cancelled_by": "anna"}
+    rebuild.rebuild(empty, [], [record], 1)
+    with empty.read() as connection:
+        assert jobs.get(connection, 1).cancelled_by == "anna"
+
+
 def test_the_record_of_a_job_that_had_not_ended_is_left_out(db: Database) -> None:
     assert rebuild.rebuild(db, [], [{"id": 3, "state": "running"}], 3).jobs == 0
 

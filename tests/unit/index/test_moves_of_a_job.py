@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from appliance.errors import JobError, LeaseLost, NotFound
-from appliance.index import attempts, job_list, jobs
+from appliance.index import attempts, events, job_list, jobs
 from appliance.index.database import Database
 from appliance.index.jobs import Job, NewJob
 
@@ -145,6 +145,7 @@ def test_a_newer_job_of_the_same_study_supersedes_what_waits_and_marks_what_runs
     assert get(db, running).state == "running"
     assert get(db, running).superseded_by == waiting
     assert get(db, waiting).state == "cancelled"
+    assert get(db, waiting).cancelled_by == "the dispatcher"
     assert get(db, newest).supersedes == waiting
 
 
@@ -157,11 +158,50 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_worker(db: 
     assert jobs.cancel(db, running, "anna", NOW) == "running"
     assert attempts.renew(db, job, LEASE, NOW) is True
     with db.write() as connection:
-        attempts.finish_cancelled(connection, job, "anna", NOW)
+        attempts.finish_cancelled(connection, job, NOW)
     assert get(db, running).state == "cancelled"
+    assert get(db, running).reason == "It was cancelled by anna."
     with pytest.raises(JobError) as caught:
         jobs.cancel(db, running, "anna", NOW)
     assert caught.value.remedy == f"to run it again: brookbox jobs retry {running}"
+
+
+def test_an_index_keeps_who_cancelled_a_job(db: Database) -> None:
+    waiting, running = create(db, new_job("1.1")), create(db, new_job("1.2", priority=1))
+    job = claim(db)
+    assert job is not None and job.id == running
+    jobs.cancel(db, waiting, "anna", NOW)
+    assert get(db, waiting).cancelled_by == "anna"
+    jobs.cancel(db, running, "anna", NOW)
+    jobs.cancel(db, running, "bert", NOW)
+    assert get(db, running).cancelled_by == "anna", "the first who asked"
+    with db.write() as connection:
+        attempts.finish_cancelled(connection, job, NOW)
+        [event] = events.latest(connection, 1, job_id=running)
+    assert get(db, running).cancelled_by == event.who == "anna"
+    assert jobs.retry(db, running, NOW).cancelled_by == ""
+
+
+def test_a_job_that_is_put_back_after_somebody_cancelled_it_ends(db: Database) -> None:
+    create(db, new_job())
+    job = claim(db)
+    assert job is not None
+    jobs.cancel(db, job.id, "anna", NOW)
+    # The attempt knows the job only as it was when it was claimed.
+    state = attempts.requeue(db, job, NOW, reason="stopped", counts=False, max_attempts=3)
+    assert (state, get(db, job.id).reason) == ("cancelled", "It was cancelled by anna.")
+
+
+def test_a_job_that_ends_before_its_cancel_reaches_it_was_cancelled_by_nobody(
+    db: Database,
+) -> None:
+    create(db, new_job())
+    job = claim(db)
+    assert job is not None
+    jobs.cancel(db, job.id, "anna", NOW)
+    with db.write() as connection:
+        attempts.finish(connection, job, attempts.Finish("success"), NOW)
+    assert get(db, job.id).cancelled_by == ""
 
 
 def test_only_a_failed_or_cancelled_job_is_retried(db: Database) -> None:

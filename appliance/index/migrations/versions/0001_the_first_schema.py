@@ -201,6 +201,7 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.String(27), nullable=True),
         sa.Column("gpu_devices", sa.Text(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("cancelled_by", sa.Text(), nullable=False),
         sa.Column("executor", sa.String(length=16), nullable=False),
         sa.Column("image", sa.Text(), nullable=False),
         sa.Column("image_id", sa.Text(), nullable=False),
