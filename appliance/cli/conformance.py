@@ -18,7 +18,7 @@ from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.dicom import names, statuses
 from appliance.settings import Settings
-from appliance.streams.catalog import Stream, read_streams
+from appliance.streams.catalog import Stream, streams_of
 
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _REJECTS = (
@@ -213,7 +213,7 @@ def _network(settings: Settings) -> Iterator[str]:
 
 
 def _serving(settings: Settings) -> list[Stream]:
-    return read_streams(settings.streams_folder).serving()
+    return streams_of(settings).serving()
 
 
 def _storage() -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from appliance.errors import StreamError, StreamUnavailable
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.settings import Settings
-from appliance.streams.catalog import Stream, read_streams
+from appliance.streams.catalog import Stream, streams_of
 from appliance.worker.container import Docker, Engine
 
 _ABOUT = "docker"
@@ -15,7 +15,7 @@ _ABOUT = "docker"
 
 def check_docker(settings: Settings) -> Iterator[Finding]:
     """Ask the engine, and look for the image of every good stream."""
-    serving = read_streams(settings.streams_folder).serving()
+    serving = streams_of(settings).serving()
     if settings.worker.docker == "never":
         yield ok(_ABOUT, "Docker is switched off (worker.docker is never).")
         yield from (one for stream in serving if (one := _without_docker(stream, settings)))

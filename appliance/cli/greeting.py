@@ -9,7 +9,7 @@ from appliance.health.node_checks import best_lanes
 from appliance.index.database import open_index
 from appliance.index.lanes import Lane
 from appliance.settings import Settings
-from appliance.streams.catalog import Stream, Streams, read_streams
+from appliance.streams.catalog import Stream, Streams, streams_of
 
 _LANES_SECONDS = 5.0
 
@@ -20,7 +20,7 @@ def greeting(settings: Settings) -> Iterator[str]:
     where = "all addresses" if receiver.address in ("0.0.0.0", "::") else receiver.address
     yield ""
     yield f"DICOM: port {receiver.port} on {where}. Send a study to one of these AE titles:"
-    streams = read_streams(settings.streams_folder)
+    streams = streams_of(settings)
     lanes = _lanes(settings, streams)
     for stream in streams.all:
         yield f"  {stream.ae_title or stream.folder.name:<16}  {_about(stream, lanes)}"

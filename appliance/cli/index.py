@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from appliance.cli import show
-from appliance.cli.asked import Asked, pass_asked
+from appliance.cli.asked import Asked, confirm, pass_asked
 from appliance.disk.layout import Layout
 from appliance.health import node_lock, stored_files
 from appliance.health.job_folders import job_ids
@@ -93,8 +93,7 @@ def rebuild(asked: Asked, yes: bool) -> None:
     layout = Layout(settings.data_root)
     layout.make()
     show.note(f"Files do not tell: {from_files.NOT_IN_FILES}.")
-    if not yes:
-        click.confirm("Make the index again from the files?", abort=True, err=True)
+    confirm("Make the index again from the files?", yes=yes)
     with node_lock.held(layout.run):
         node_lock.wait_for_leftovers(layout.root, 60)
         done, aside = _rebuild(settings, layout)

@@ -74,7 +74,10 @@ def _needed(program: str, remedy: str, settings: Settings) -> str:
 
 
 def _install_streams(settings: Settings, say: Say) -> None:
+    from appliance.streams import served
     from appliance.streams.shipped import install_shipped
+
+    served.forget(settings.data_root)
 
     try:
         if install_shipped(settings.streams_folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from appliance.cli import show
-from appliance.cli.asked import Asked, pass_asked
+from appliance.cli.asked import Asked, confirm, pass_asked
 from appliance.disk import quarantine as store
 from appliance.disk.layout import Layout
 
@@ -60,7 +60,6 @@ def remove(asked: Asked, id: str, yes: bool) -> None:
     """Remove one for good."""
     layout = Layout(asked.settings().data_root)
     found = store.read(layout, id)
-    if not yes:
-        click.confirm(f"Remove {found.sop_instance_uid or id} for good?", abort=True, err=True)
+    confirm(f"Remove {found.sop_instance_uid or id} for good?", yes=yes)
     store.remove(layout, id)
     click.echo(f"{id} was removed.")

@@ -9,7 +9,7 @@ import click
 
 from appliance import bells
 from appliance.cli import show
-from appliance.cli.asked import Asked, pass_asked, who
+from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.cli.send import destination_of
 from appliance.disk.layout import Layout
 from appliance.index import events
@@ -99,8 +99,7 @@ def restore(asked: Asked, version: str, yes: bool) -> None:
     """Put an older version into force again."""
     settings = asked.settings()
     edit.version_text(settings, version)
-    if not yes:
-        click.confirm(f"Replace {settings.routing_file} by {version}?", abort=True, err=True)
+    confirm(f"Replace {settings.routing_file} by {version}?", yes=yes)
     now = datetime.now(UTC)
     what = edit.restore(settings, version, edit.load(settings).digest, who(), now)
     db = asked.open_index()

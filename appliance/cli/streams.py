@@ -12,7 +12,7 @@ from appliance.errors import BrookboxError, NotFound
 from appliance.health.node_checks import best_lanes
 from appliance.index.lanes import Lane
 from appliance.settings import Settings
-from appliance.streams.catalog import Stream, read_stream, read_streams
+from appliance.streams.catalog import Stream, read_stream, streams_of
 
 
 @click.group()
@@ -25,7 +25,7 @@ def streams() -> None:
 def list_streams(asked: Asked) -> None:
     """List the streams, and whether each can run."""
     settings = asked.settings()
-    found = read_streams(settings.streams_folder).all
+    found = streams_of(settings).all
     lanes = _lanes(asked)
     if asked.as_json:
         show.as_json([_tree(stream, lanes.get(stream.ae_title)) for stream in found])
@@ -69,7 +69,7 @@ def new(asked: Asked, name: str, ae_title: str) -> None:
 def check(asked: Asked, which: str | None) -> int:
     """Say what is wrong with a stream's folder, or with all of them."""
     settings = asked.settings()
-    found = (_named(settings, which),) if which else read_streams(settings.streams_folder).all
+    found = (_named(settings, which),) if which else streams_of(settings).all
     good = all(stream.is_good for stream in found)
     if asked.as_json:
         show.as_json([_tree(stream, None) for stream in found])
@@ -93,7 +93,7 @@ def build(asked: Asked, which: str | None, base: str, again: bool) -> int:
     from appliance.cli.stream_images import build_images
 
     settings = asked.settings()
-    chosen = [_named(settings, which)] if which else read_streams(settings.streams_folder).serving()
+    chosen = [_named(settings, which)] if which else streams_of(settings).serving()
     return build_images(asked, settings, chosen, base, again=again or which is not None)
 
 
@@ -105,7 +105,7 @@ def pull(asked: Asked, which: str) -> int:
     from appliance.cli.stream_images import pull_image
 
     settings = asked.settings()
-    named = read_streams(settings.streams_folder).all
+    named = streams_of(settings).all
     info = next((s.info for s in named if s.info and which in (s.ae_title, s.folder.name)), None)
     return pull_image(asked, settings, info.image if info and info.image else which)
 
@@ -180,7 +180,7 @@ def _tree(stream: Stream, lane: Lane | None) -> dict[str, object]:
 
 def _named(settings: Settings, which: str) -> Stream:
     """Find a stream by AE title, by the name of its folder, or by its path."""
-    known = read_streams(settings.streams_folder)
+    known = streams_of(settings)
     path = Path(which).absolute()
     for one in known.all:
         # Also by its path: one of the node's is judged beside the others (a doubled AE title).

@@ -20,6 +20,7 @@ from appliance.errors import BrookboxError, DiskError, NodeError, explain
 from appliance.health import answers, node_lock
 from appliance.lifecycle import Lifecycle
 from appliance.settings import Settings
+from appliance.streams import served
 
 _LEFTOVER_SECONDS = 60.0
 _READY_SECONDS = 60.0
@@ -58,6 +59,7 @@ def _run(settings: Settings, begun: float) -> int:
     finally:
         _say("Stopping: associations and jobs get up to 40 s.")
         clean = keeper.stop()
+        served.forget(layout.root)
         _say("Stopped." if clean else "Stopped; what did not obey was killed.")
     return 0
 

@@ -25,6 +25,7 @@ from appliance.index.arrivals import OpenArrival
 from appliance.index.database import Database, open_index
 from appliance.queue.rings import Ring
 from appliance.settings import Queue, Settings
+from appliance.streams import served
 from appliance.streams.catalog import Stream, StreamWatcher
 
 _TICK = timedelta(seconds=5)
@@ -63,7 +64,7 @@ class Dispatcher:
         self._bell = bell
         self._life = life
         self._root = settings.data_root
-        self._streams = StreamWatcher(settings.streams_folder)
+        self._streams = StreamWatcher(settings.streams_folder, settings.data_root)
         self._ringer = Ringer(db, self._queue_settings, self._stumble)
         self._me = str(ids.this_process())
         self._tick_at = self._beat_at = datetime.min.replace(tzinfo=UTC)
@@ -111,7 +112,9 @@ class Dispatcher:
             if self._put_jobs_back(now):
                 self._ringer.look()
                 bells.ring(Layout(self._root).run, "router")  # one may have failed for good
-            reconcile.tell_why_jobs_wait(self._db, self._streams.current(), now)
+            streams = self._streams.current()
+            served.note(self._root, (stream.folder.name for stream in streams.serving()))
+            reconcile.tell_why_jobs_wait(self._db, streams, now)
             self._tick_at = now + _TICK
 
     def _put_jobs_back(self, now: datetime) -> int:

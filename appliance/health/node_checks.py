@@ -15,7 +15,7 @@ from appliance.index.database import Database, connect, sqlite_file
 from appliance.index.lanes import Lane
 from appliance.queue.depth import look
 from appliance.settings import Settings
-from appliance.streams.catalog import Streams, read_streams
+from appliance.streams.catalog import Streams, streams_of
 
 PROCESSES = ("receiver", "dispatcher", "worker", "router", "housekeeper", "web")
 SILENCE = timedelta(seconds=60)
@@ -106,7 +106,7 @@ def check_streams(settings: Settings, db: Database | None, runs: bool) -> Iterat
         remedy = "brookbox up (it copies the shipped ones)"
         yield warn("streams", f"There is no streams folder {folder}.", remedy)
         return
-    streams = read_streams(folder)
+    streams = streams_of(settings)
     yield from _broken(streams)
     best = best_lanes(db) if db is not None and runs else {}
     for stream in streams.serving():

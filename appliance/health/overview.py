@@ -14,7 +14,7 @@ from appliance.index import beats, figures, job_list, lanes
 from appliance.index.database import Database
 from appliance.queue.depth import look
 from appliance.settings import Settings
-from appliance.streams.catalog import Stream, read_streams
+from appliance.streams.catalog import Stream, streams_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
         running = [job.ae_title for job in job_list.running_jobs(connection)]
     best = best_lanes(db)
     found = []
-    for stream in read_streams(settings.streams_folder).all:
+    for stream in streams_of(settings).all:
         lane = best.get(stream.ae_title)
         why, remedy = _why_not(stream, stream.ae_title in off)
         if not why:

@@ -13,7 +13,7 @@ from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job
 from appliance.index.states import DeliveryState, JobState
 from appliance.settings import Settings
-from appliance.streams.catalog import Streams, read_streams
+from appliance.streams.catalog import Streams, streams_of
 
 _EVENTS = 20
 _ASSOCIATIONS = 10
@@ -125,7 +125,7 @@ def _job(connection: Connection, job: Job) -> Iterator[str]:
 def _whose(db: Database, settings: Settings, ae_title: str) -> list[str]:
     if ae_title == settings.node.ae_title:
         return [f"{ae_title} is the node itself: it answers echo and keeps without processing."]
-    streams = read_streams(settings.streams_folder)
+    streams = streams_of(settings)
     stream = streams.find(ae_title)
     if stream is None:
         return _unknown(streams, ae_title)

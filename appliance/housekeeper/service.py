@@ -184,9 +184,9 @@ class _Housekeeper:
             return
         # Imported when needed: it reads DICOM, with libraries that take 25 MB.
         from appliance.intake.adoption import adopt
-        from appliance.streams.catalog import read_streams
+        from appliance.streams.catalog import streams_of
 
-        adopt(self._db, self._layout, read_streams(self.settings.streams_folder), now)
+        adopt(self._db, self._layout, streams_of(self.settings), now)
 
     def _forget_the_dead(self, now: datetime) -> None:
         with self._db.read() as connection:

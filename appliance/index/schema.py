@@ -244,7 +244,7 @@ jobs = _table(
     sa.Column("lease_until", Utc, nullable=True),
     sa.Column("gpu_devices", sa.Text, nullable=False, default=""),  # such as 0,1
     sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
-    sa.Column("cancelled_by", sa.Text, nullable=False, default=""),  # who asked, also before it ends
+    sa.Column("cancelled_by", sa.Text, nullable=False, default=""),  # also while it runs
     sa.Column("executor", sa.String(16), nullable=False, default=""),  # container | process
     sa.Column("image", sa.Text, nullable=False, default=""),
     sa.Column("image_id", sa.Text, nullable=False, default=""),

@@ -23,7 +23,7 @@ from appliance.intake.adoption import adopt
 from appliance.receiver import listener
 from appliance.receiver.children import Children
 from appliance.settings import Settings
-from appliance.streams.catalog import read_streams
+from appliance.streams.catalog import streams_of
 
 _LOOK_SECONDS = 0.5
 _BEAT_SECONDS = 10.0
@@ -93,7 +93,7 @@ class Parent:
         try:
             with self._index() as db:
                 now = datetime.now(UTC)
-                adopt(db, self._layout, read_streams(self._settings.streams_folder), now)
+                adopt(db, self._layout, streams_of(self._settings), now)
                 _close_rows(db, now)
             bells.ring(self._layout.run, "dispatcher")
         except (IndexUnavailable, DiskError) as error:

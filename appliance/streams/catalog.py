@@ -11,10 +11,12 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appliance.settings import Settings
+from appliance.streams import served
 from appliance.streams.info import Contract, Problem, StreamInfo, named_ae_title, read_info
 
 _SETTLED_SECONDS = 1.0
@@ -91,16 +93,25 @@ def read_stream(folder: Path) -> Stream:
     return Stream(folder, info, contract, tuple(problems), info.ae_title)
 
 
-def read_streams(folder: Path, before: Streams | None = None) -> Streams:
-    """Read every stream folder; `before` says which stream of a doubled AE title goes on."""
-    return _without_doubles([read_stream(path) for path in _folders(folder)], before or Streams())
+def read_streams(folder: Path, serving: Collection[str] = ()) -> Streams:
+    """Read every stream folder; of a doubled AE title the folder of `serving` goes on."""
+    return _without_doubles([read_stream(path) for path in _folders(folder)], serving)
+
+
+def streams_of(settings: Settings) -> Streams:
+    """Read a node's stream folders once, and judge them as its processes do."""
+    return read_streams(settings.streams_folder, served.noted(settings.data_root))
 
 
 class StreamWatcher:
-    """What stands in the streams folder, looked at again at most about twice a second."""
+    """What stands in the streams folder, looked at again at most about twice a second.
 
-    def __init__(self, folder: Path) -> None:
+    With `data_root` its first look knows which streams serve in the other processes.
+    """
+
+    def __init__(self, folder: Path, data_root: Path | None = None) -> None:
         self._folder = folder
+        self._data_root = data_root
         self._looked_at = -_RESCAN_SECONDS
         self._signatures: dict[Path, tuple[float, int]] = {}
         self._read: dict[Path, Stream] = {}
@@ -137,7 +148,10 @@ class StreamWatcher:
                 changed = True
         if changed:
             read = [self._read[folder] for folder in sorted(self._read)]
-            self._streams = _without_doubles(read, self._streams)
+            serving = {stream.folder.name for stream in self._streams.serving()}
+            if is_first_look and self._data_root is not None:
+                serving = set(served.noted(self._data_root))
+            self._streams = _without_doubles(read, serving)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -197,14 +211,13 @@ def _cannot_run(folder: Path, info: StreamInfo, contract: Contract) -> list[Prob
     return problems
 
 
-def _without_doubles(streams: list[Stream], before: Streams) -> Streams:
+def _without_doubles(streams: list[Stream], serving: Collection[str]) -> Streams:
     """Let none of two streams with one AE title serve, but the one that was serving already."""
     counts = Counter(stream.ae_title for stream in streams if stream.ae_title)
-    serving = {stream.folder for stream in before.serving()}
     checked = []
     for stream in streams:
         same = [s.folder.name for s in streams if s.ae_title == stream.ae_title and s != stream]
-        if counts[stream.ae_title] > 1 and stream.folder not in serving:
+        if counts[stream.ae_title] > 1 and stream.folder.name not in serving:
             sentence = f"AETitle {stream.ae_title} is also that of {', '.join(same)}."
             problem = Problem("info.json", None, sentence)
             stream = replace(stream, problems=(*stream.problems, problem))

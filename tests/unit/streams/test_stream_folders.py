@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from appliance.disk.layout import Layout
 from appliance.settings import Settings
-from appliance.streams import catalog, info, shipped
-from appliance.streams.catalog import Stream, StreamWatcher, read_stream, read_streams
+from appliance.streams import catalog, info, served, shipped
+from appliance.streams.catalog import (
+    Stream,
+    StreamWatcher,
+    read_stream,
+    read_streams,
+    streams_of,
+)
 from appliance.streams.limits import limits_of
 from tests.kit.waiting import wait_for
 
@@ -100,10 +107,25 @@ def test_of_two_folders_with_one_ae_title_none_serves_at_start(tmp_path: Path) -
 
 def test_the_one_that_was_serving_goes_on_when_a_double_is_dropped_in(tmp_path: Path) -> None:
     folder(tmp_path, "b", GOOD)
-    before = read_streams(tmp_path)
+    before = read_streams(tmp_path).serving()
     folder(tmp_path, "a", GOOD)
-    serving = read_streams(tmp_path, before).serving()
+    serving = read_streams(tmp_path, [stream.folder.name for stream in before]).serving()
     assert [stream.folder.name for stream in serving] == ["b"]
+
+
+def test_who_starts_later_and_the_command_line_judge_a_double_alike(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    settings.streams_folder.mkdir()
+    Layout(settings.data_root).make()
+    folder(settings.streams_folder, "b", GOOD)
+    running = StreamWatcher(settings.streams_folder, settings.data_root)
+    served.note(settings.data_root, (one.folder.name for one in running.current().serving()))
+    folder(settings.streams_folder, "a", GOOD)
+    started_later = StreamWatcher(settings.streams_folder, settings.data_root)
+    for streams in (streams_of(settings), started_later.current()):
+        assert [stream.folder.name for stream in streams.serving()] == ["b"]
+    served.forget(settings.data_root)
+    assert streams_of(settings).serving() == [], "at the start of the node none serves"
 
 
 def test_ae_titles_that_differ_in_case_are_two_streams_with_a_warning(tmp_path: Path) -> None:
