@@ -53,7 +53,7 @@ def _show(settings: Settings, view: Overview) -> None:
 
 
 def _row(one: StreamState) -> tuple[object, ...]:
-    state = f"can run ({one.executor})" if one.can_run else "waits"
+    state = f"{one.state} ({one.executor})" if one.can_run else one.state
     rings = "?" if one.rings is None else one.rings
     remedy = "" if one.can_run else one.remedy
     return one.ae_title, one.folder, state, one.waiting, one.running, rings, one.why, remedy

@@ -31,11 +31,13 @@ class Alive:
 class StreamState:
     """One stream: whether it can run, why not, and what waits for it.
 
+    `state` is "can run", "waits", "off" or "broken", which is refused until it is mended;
     `rings` is gearmand's count, None when it does not answer.
     """
 
     ae_title: str
     folder: str
+    state: str
     can_run: bool
     why: str
     remedy: str
@@ -95,15 +97,17 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
     found = []
     for stream in streams_of(settings).all:
         lane = best.get(stream.ae_title)
-        why, remedy = _why_not(stream, stream.ae_title in off)
-        if not why:
+        state, why, remedy = _why_not(stream, stream.ae_title in off)
+        if not state:
+            state = "can run" if lane is not None and lane.is_open else "waits"
             why = lane.why_not if lane else "No worker serves it."
             remedy = lane.remedy if lane else "brookbox up, or brookbox worker"
         found.append(
             StreamState(
                 ae_title=stream.ae_title,
                 folder=stream.folder.name,
-                can_run=lane is not None and lane.is_open and not _why_not(stream, False)[0],
+                state=state,
+                can_run=state == "can run",
                 why=why,
                 remedy=remedy,
                 executor=lane.executor if lane else "",
@@ -115,15 +119,16 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
     return found
 
 
-def _why_not(stream: Stream, is_off: bool) -> tuple[str, str]:
+def _why_not(stream: Stream, is_off: bool) -> tuple[str, str, str]:
+    """Say of one that does not serve: its state, why, and what to do; "" of the others."""
     if not stream.is_good:
         stops = "; ".join(str(problem) for problem in stream.problems if problem.stops)
-        return stops, f"brookbox streams check {stream.folder}"
+        return "broken", stops, f"brookbox streams check {stream.folder}"
     if not stream.is_enabled:
-        return "It is off: enabled is 0 in info.json.", "set enabled to 1 in its info.json"
+        return "off", "It is off: enabled is 0 in info.json.", "set enabled to 1 in its info.json"
     if is_off:
-        return "A person switched it off.", "switch it on in the web"
-    return "", ""
+        return "off", "A person switched it off.", "switch it on in the web"
+    return "", "", ""
 
 
 def _rings(settings: Settings) -> tuple[dict[str, int] | None, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.uid import generate_uid
 
+from appliance.streams import served
 from tests.kit import dicom, peers
 from tests.kit.node import Node
 from tests.kit.waiting import free_port, wait_for
@@ -240,3 +242,26 @@ def test_what_was_refused_is_in_quarantine(node: Node, tmp_path: Path) -> None:
     assert "in quarantine" in node.cli("why", "CT9").stdout
     assert node.cli("quarantine", "remove", "--yes", one["id"]).returncode == 0
     assert one["id"] not in node.cli("quarantine", "list").stdout
+
+
+def test_the_command_line_judges_streams_as_the_running_node_does(node: Node) -> None:
+    streams = node.home / "streams"
+    serving = streams / "before" / "info.json"
+    info = {"AETitle": "TWICE", "command": ["python3", "run.py"], "trusted": True}
+
+    def state(folder: str) -> str:
+        rows = node.cli_json("status")["streams"]
+        return next((row["state"] for row in rows if row["folder"] == folder), "")
+
+    serving.parent.mkdir()
+    serving.write_text(json.dumps(info))
+    wait_for(lambda: state("before") == "can run", "the new stream serves")
+    wait_for(lambda: "before" in served.noted(node.layout.root), "the node has noted it")
+    shutil.copytree(serving.parent, streams / "copy")
+    wait_for(lambda: state("copy") == "broken", "the copy is refused")
+    assert state("before") == "can run"
+    assert peers.echoscu(node.port, "TWICE"), "the one that served goes on"
+    shutil.rmtree(streams / "copy")
+    serving.write_text(json.dumps({**info, "enabled": 0}))
+    wait_for(lambda: state("before") == "off", "it is switched off")
+    shutil.rmtree(serving.parent)
