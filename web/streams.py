@@ -13,6 +13,7 @@ from appliance.index.events import Event
 from appliance.index.lanes import Lane
 from appliance.index.states import JobState
 from appliance.streams.catalog import Stream
+from appliance.streams.grants import grants
 from appliance.streams.info import Problem, StreamInfo
 from appliance.streams.limits import Limits, limits_of
 from web.banners import SILENT_AFTER
@@ -29,7 +30,8 @@ class StreamRow:
     """One stream folder as the page shows it.
 
     `state` is serving, waiting (accepted, but nothing can run it now), off or broken;
-    `limits` is None for one whose info.json cannot be used.
+    `executor` is container, process, or "" while nobody can run it; `limits` is None for
+    one whose info.json cannot be used.
     """
 
     ae_title: str
@@ -43,37 +45,12 @@ class StreamRow:
     problems: tuple[Problem, ...]
     is_switched_off: bool
     lanes: tuple[Lane, ...]
+    executor: str
+    grants: tuple[str, ...]
     limits: Limits | None
     waiting: int
     running: int
     usual_seconds: float | None
-
-    @property
-    def executor(self) -> str:
-        """Say how it is run now: container, process, or "" while nobody can."""
-        return next((lane.executor for lane in self.lanes if lane.is_open), "")
-
-    @property
-    def grants(self) -> list[str]:
-        """Say what this stream is allowed beyond the others, in sentences."""
-        found = []
-        if self.contract == "magickbox":
-            found.append(
-                "MagickBox contract: it runs as root inside its container and gets a private, "
-                "writable copy of its input."
-            )
-        if self.contract == "magickbox-host" or self.executor == "process":
-            found.append(
-                "It runs as a plain process: its limits hold, but it is not in a sandbox and can "
-                "read what this node's user can read."
-            )
-        if self.info and self.info.network:
-            found.append("It may use the network.")
-        if self.info and self.info.changes_patient:
-            found.append("Its results may carry another patient and study.")
-        if self.info and self.info.memory:
-            found.append("It keeps a folder of its own between jobs (/memory).")
-        return found
 
 
 @streams.get("/streams")
@@ -106,6 +83,7 @@ def _read() -> tuple[list[StreamRow], list[Event]]:
     for stream in found:
         own = tuple(seat for seat in seats if seat.ae_title == stream.ae_title)
         state, why, remedy = state_of(stream, own, stream.ae_title in switched_off)
+        executor, is_confined = _run_by(own)
         rows.append(
             StreamRow(
                 ae_title=stream.ae_title,
@@ -119,6 +97,8 @@ def _read() -> tuple[list[StreamRow], list[Event]]:
                 problems=stream.problems,
                 is_switched_off=stream.ae_title in switched_off,
                 lanes=own,
+                executor=executor,
+                grants=grants(stream, executor, is_confined=is_confined),
                 limits=limits_of(stream.info, here.settings) if stream.info else None,
                 waiting=counts[stream.ae_title][JobState.QUEUED],
                 running=counts[stream.ae_title][JobState.RUNNING],
@@ -126,6 +106,14 @@ def _read() -> tuple[list[StreamRow], list[Event]]:
             )
         )
     return rows, refused
+
+
+def _run_by(seats: Sequence[Lane]) -> tuple[str, bool]:
+    """Say who runs a stream now, and whether confined: on every worker that does."""
+    open_seats = [seat for seat in seats if seat.is_open]
+    executor = "process" if any(s.executor == "process" for s in open_seats) else "container"
+    confined = all(seat.is_confined for seat in open_seats)
+    return (executor, confined) if open_seats else ("", False)
 
 
 def state_of(

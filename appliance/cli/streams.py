@@ -13,6 +13,7 @@ from appliance.health.node_checks import best_lanes
 from appliance.index.lanes import Lane
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream, read_stream, streams_of
+from appliance.streams.grants import grants
 
 
 @click.group()
@@ -67,12 +68,13 @@ def new(asked: Asked, name: str, ae_title: str) -> None:
 @click.argument("which", metavar="[FOLDER]", required=False)
 @pass_asked
 def check(asked: Asked, which: str | None) -> int:
-    """Say what is wrong with a stream's folder, or with all of them."""
+    """Say what is wrong with a stream's folder, and what it is granted; or of all of them."""
     settings = asked.settings()
     found = (_named(settings, which),) if which else streams_of(settings).all
     good = all(stream.is_good for stream in found)
+    lanes = _lanes(asked)
     if asked.as_json:
-        show.as_json([_tree(stream, None) for stream in found])
+        show.as_json([_tree(stream, _lane_of(stream, lanes, settings)) for stream in found])
         return 0 if good else 1
     for stream in found:
         if not stream.problems:
@@ -80,6 +82,8 @@ def check(asked: Asked, which: str | None) -> int:
         for problem in stream.problems:
             level = "wrong" if problem.stops else "warn"
             click.echo(f"{level:<6}{stream.folder.name}/{problem}")
+        for sentence in _grants(stream, _lane_of(stream, lanes, settings)):
+            click.echo(f"{'note':<6}{stream.folder.name}: {sentence}")
     return 0 if good else 1
 
 
@@ -153,6 +157,18 @@ def _lanes(asked: Asked) -> dict[str, Lane]:
         return {}
 
 
+def _lane_of(stream: Stream, lanes: dict[str, Lane], settings: Settings) -> Lane | None:
+    """Give the lane of a stream of the node; a folder elsewhere has none."""
+    is_ours = stream.folder.parent == settings.streams_folder
+    return lanes.get(stream.ae_title) if is_ours else None
+
+
+def _grants(stream: Stream, lane: Lane | None) -> tuple[str, ...]:
+    if lane is None or not lane.is_open:
+        return grants(stream, "", is_confined=False)
+    return grants(stream, lane.executor, is_confined=lane.is_confined)
+
+
 def _state(stream: Stream, lane: Lane | None) -> str:
     stops = [str(problem) for problem in stream.problems if problem.stops]
     if stops:
@@ -174,6 +190,7 @@ def _tree(stream: Stream, lane: Lane | None) -> dict[str, object]:
         "contract": stream.contract,
         "problems": [str(problem) for problem in stream.problems],
         "info": info.model_dump(mode="json", by_alias=True) if info else None,
+        "grants": _grants(stream, lane),
         "lane": lane,
     }
 

@@ -130,6 +130,9 @@ def finish(connection: sa.Connection, job: Job, end: Finish, now: datetime) -> N
     """
     state = OUTCOME_STATES[end.outcome]
     values = {name: getattr(end, name) for name in Finish.__slots__}
+    # A failed job has no results to wait for a person, a superseded one none to be sent.
+    if end.is_held:
+        values["is_held"] = end.outcome != "failed" and t.jobs.c.superseded_by.is_(None)
     result = connection.execute(
         sa.update(t.jobs)
         .where(*_current(job))
@@ -254,6 +257,7 @@ def _next_queued(ae_title: str, now: datetime) -> sa.Select[Any]:
         )
         .order_by(c.priority.desc(), c.id)
         .limit(1)
+        .with_for_update(skip_locked=True)  # who holds it moves it away
     )
 
 

@@ -159,7 +159,8 @@ def claim_due(
         query = query.where(d.destination.not_in(list(busy)))
     with db.write() as connection:
         db.lock(connection, "claim delivery")
-        delivery_id = connection.scalar(query.order_by(d.due_at, d.id).limit(1))
+        first = query.order_by(d.due_at, d.id).limit(1).with_for_update(skip_locked=True)
+        delivery_id = connection.scalar(first)
         if delivery_id is None:
             return None
         connection.execute(

@@ -102,9 +102,13 @@ def job_of(row: Any) -> Job:
     return Job(**{field.name: mapping[field.name] for field in fields(Job)})
 
 
-def get(connection: sa.Connection, job_id: int) -> Job:
-    """Look a job up; NotFound when there is none."""
-    row = connection.execute(sa.select(t.jobs).where(t.jobs.c.id == job_id)).first()
+def get(connection: sa.Connection, job_id: int, *, to_move: bool = False) -> Job:
+    """Look a job up; NotFound when there is none.
+
+    `to_move`: nobody else moves it before this transaction ends.
+    """
+    query = sa.select(t.jobs).where(t.jobs.c.id == job_id)
+    row = connection.execute(query.with_for_update() if to_move else query).first()
     if row is None:
         raise NotFound(f"there is no job {job_id}", remedy="brookbox jobs list")
     return job_of(row)
@@ -140,7 +144,7 @@ def cancel(db: Database, job_id: int, who: str, now: datetime) -> str:
     then.  Raises JobError when it has ended, NotFound when unknown.
     """
     with db.write() as connection:
-        job = get(connection, job_id)
+        job = get(connection, job_id, to_move=True)
         if job.state == JobState.QUEUED:
             connection.execute(
                 sa.update(t.jobs)
@@ -180,7 +184,7 @@ def retry(db: Database, job_id: int, now: datetime) -> Job:
     makes a new job of a succeeded one.
     """
     with db.write() as connection:
-        job = get(connection, job_id)
+        job = get(connection, job_id, to_move=True)
         if job.state not in (JobState.FAILED, JobState.CANCELLED):
             raise JobError(
                 f"job {job_id} is {job.state}, only a failed or cancelled one can be retried",
@@ -270,7 +274,7 @@ def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetim
     connection.execute(
         sa.update(t.jobs)
         .where(*older, c.superseded_by.is_(None), c.state.in_([*ACTIVE, *ENDED]))
-        .values(superseded_by=job_id)
+        .values(superseded_by=job_id, is_held=False)
     )
     waiting = list(connection.scalars(sa.select(c.id).where(*older, c.state == JobState.QUEUED)))
     reason = f"It was superseded by job {job_id}, which has more of the study."

@@ -18,7 +18,10 @@ from appliance.index.database import Database, insert_new
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A stream's seat in a worker; `why_not` is a sentence when it is not open."""
+    """A stream's seat in a worker; `why_not` is a sentence when it is not open.
+
+    `is_confined` says that what runs there sees nothing of the node's data.
+    """
 
     id: str
     worker: str
@@ -29,6 +32,7 @@ class Lane:
     executor: str
     job_id: int | None
     last_beat_at: datetime
+    is_confined: bool = False
 
 
 def beat(db: Database, worker: str, lanes: Sequence[Lane]) -> None:

@@ -198,6 +198,7 @@ lanes = sa.Table(
     sa.Column("executor", sa.String(16), nullable=False, default=""),  # container | process
     sa.Column("job_id", sa.BigInteger, nullable=True),
     sa.Column("last_beat_at", Utc, nullable=False),
+    sa.Column("is_confined", sa.Boolean, nullable=False, default=False),  # sees no data of ours
 )
 
 switches = sa.Table(  # streams that a person switched off in the web

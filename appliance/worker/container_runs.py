@@ -44,6 +44,7 @@ class ContainerExecutor:
     """Docker on this machine."""
 
     name = "container"
+    is_confined = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -79,6 +79,10 @@ class Executor(Protocol):
 
     name: str
 
+    @property
+    def is_confined(self) -> bool:
+        """Say whether what it runs sees nothing of the node's data."""
+
     def why_not(self, stream: Stream) -> Waits | None:
         """Say why this stream cannot be run this way now; None when it can."""
 

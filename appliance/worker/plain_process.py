@@ -98,7 +98,7 @@ class ProcessExecutor:
                     logs.get().info("process of a dead worker killed", pid=process.pid)
 
     @property
-    def _is_confined(self) -> bool:
+    def is_confined(self) -> bool:
         """Say whether programs run as nobody, in namespaces without the node's data.
 
         Root's way; where root may not make namespaces, as in a container, a program is of
@@ -113,7 +113,7 @@ class ProcessExecutor:
         if info.trusted:
             return None
         remedy = 'if you trust it, write "trusted": true into its info.json'
-        if not self._is_confined:
+        if not self.is_confined:
             return Waits(
                 f"Stream {title} is not trusted, and a process of the node's own user "
                 "could read everything that the node keeps",
@@ -130,7 +130,7 @@ class ProcessExecutor:
         return None
 
     def _not_possible(self, stream: Stream) -> Waits | None:
-        if self._is_confined:
+        if self.is_confined:
             return None
         root = str(self._settings.data_root.absolute())
         if stream.contract == "magickbox-host" and any(sign.isspace() for sign in root):
@@ -140,7 +140,7 @@ class ProcessExecutor:
     def _run_process(
         self, run: Run, watch: Watch, places: Places, log: LogFile, beside: Beside | None
     ) -> tuple[Ending, int | None, Seen | None]:
-        plan = plan_for(run, places, _token(run), self._is_confined)
+        plan = plan_for(run, places, _token(run), self.is_confined)
         written = (beside.path,) if beside else (places.output, places.input)
         more = tuple(path for path in (places.memory, places.home, places.tmp) if path)
         output = OutputWatch((*written, *more), run.limits.output_bytes, run.limits.output_files)
@@ -181,8 +181,8 @@ class ProcessExecutor:
             base=base if base.is_dir() else None,
             models=(stream.folder / info.models).resolve() if info.models else None,
             memory=memory,
-            home=None if self._is_confined else _made(folder.path / "home"),
-            tmp=None if self._is_confined else _made(folder.path / "tmp"),
+            home=None if self.is_confined else _made(folder.path / "home"),
+            tmp=None if self.is_confined else _made(folder.path / "tmp"),
             beside=beside.path.absolute() if beside else None,
             data_root=data_root,
         )

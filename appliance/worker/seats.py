@@ -13,7 +13,7 @@ from datetime import datetime
 
 from appliance.index.lanes import Lane as LaneRow
 from appliance.streams.catalog import Stream
-from appliance.worker.executor import Waits, executor_for
+from appliance.worker.executor import Executor, Waits, executor_for
 from appliance.worker.lanes import Lane
 from appliance.worker.site import Site
 
@@ -22,7 +22,7 @@ from appliance.worker.site import Site
 class _Found:
     """Who runs each stream, or why nobody can."""
 
-    executors: dict[str, str] = field(default_factory=dict)
+    executors: dict[str, Executor] = field(default_factory=dict)
     waits: dict[str, Waits] = field(default_factory=dict)
 
 
@@ -72,7 +72,7 @@ class Seats:
         if waits is None:
             executor = executor_for(self._site.settings, stream, self._site.executors)
             if not isinstance(executor, Waits):
-                found.executors[stream.ae_title] = executor.name
+                found.executors[stream.ae_title] = executor
                 found.waits.pop(stream.ae_title, None)
                 return
             waits = executor
@@ -100,6 +100,7 @@ class Seats:
         waits: Waits | None = None,
         job_id: int | None = None,
     ) -> LaneRow:
+        executor = self._found.executors.get(ae_title)
         return LaneRow(
             id=f"{self._site.worker} {number} {ae_title}",
             worker=self._site.worker,
@@ -107,9 +108,10 @@ class Seats:
             is_open=waits is None,
             why_not=waits.sentence if waits else "",
             remedy=waits.remedy if waits else "",
-            executor=self._found.executors.get(ae_title, ""),
+            executor=executor.name if executor else "",
             job_id=job_id,
             last_beat_at=now,
+            is_confined=executor is not None and executor.is_confined,
         )
 
 

@@ -102,6 +102,19 @@ def test_what_is_wrong_is_named_by_line(node: Node) -> None:
     assert node.cli("streams", "check").returncode == 1
 
 
+def test_what_a_stream_is_granted_is_said(node: Node) -> None:
+    file = node.home / "streams" / "echo" / "info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "network": True}))
+    done = node.cli("streams", "check", "ECHO")
+    assert done.returncode == 0, done.stdout
+    assert "note  echo: It may be run as a plain process" in done.stdout
+    assert "note  echo: It may use the network." in done.stdout
+    [told] = node.cli_json("streams", "check", "ECHO")
+    assert "It may use the network." in told["grants"]
+    listed = node.cli_json("streams", "list")
+    assert told["grants"] in [one["grants"] for one in listed]
+
+
 def test_an_image_is_built_and_loaded(node: Node, tmp_path: Path) -> None:
     node.settings = {}
     node.write_settings()

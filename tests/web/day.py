@@ -227,12 +227,16 @@ class Day:
         for number, name in enumerate(names, 1):
             beats.beat(self.db, f"node1/{number}/1.00", name, self.now)
 
-    def lane(self, ae_title: str, why_not: str = "", remedy: str = "", job: int | None = None):
+    def lane(
+        self, ae_title: str, why_not: str = "", remedy: str = "", job: int | None = None,
+        executor: str = "container", is_confined: bool = True,
+    ):  # fmt: skip
         """Let the worker offer a lane for a stream, or say why not."""
         seat = Lane(
             id=f"{WORKER} {ae_title} 0", worker=f"{WORKER}{ae_title}", ae_title=ae_title,
             is_open=not why_not, why_not=why_not, remedy=remedy,
-            executor="" if why_not else "container", job_id=job, last_beat_at=self.now,
+            executor="" if why_not else executor, job_id=job, last_beat_at=self.now,
+            is_confined=is_confined,
         )
         lanes.beat(self.db, seat.worker, [seat])
 

@@ -195,6 +195,17 @@ def test_streams_show_what_is_wrong_and_what_was_refused(
     assert "called montage, which no stream has. Did you mean MONTAGE?" in page
 
 
+def test_a_stream_says_what_its_plain_process_can_read(
+    client: FlaskClient, ids: SimpleNamespace, day: Day
+) -> None:
+    for is_confined, said in ((True, "hidden from"), (False, "read everything that the node keeps")):
+        day.lane("MONTAGE", executor="process", is_confined=is_confined)
+        assert said in text_of(client, "/streams")
+        rows = client.get("/api/v1/streams").get_json()["streams"]
+        [row] = [row for row in rows if row["ae_title"] == "MONTAGE"]
+        assert row["executor"] == "process" and any(said in one for one in row["grants"])
+
+
 def test_a_switched_off_stream_is_a_banner(
     client: FlaskClient, ids: SimpleNamespace, day: Day
 ) -> None:

@@ -262,3 +262,61 @@ def test_leases_move_with_the_clock(store: Store) -> None:
     assert index.move_leases(store.db, timedelta(days=365)) == 1
     with store.db.read() as connection:
         assert jobs.get(connection, job_id).lease_until == NOW + timedelta(days=365)
+
+
+def test_moments_of_a_next_try_move_with_the_clock(store: Store) -> None:
+    waiting = store.job("1.1", None, state="queued", not_before=NOW)
+    job_id = store.job("1.2", ago(1))
+    with store.db.write() as connection:
+        due = deliveries.create(
+            connection, job_id=job_id, destination="pacs", what="output", rule="r",
+            instances=[], now=NOW,
+        )  # fmt: skip
+    assert due is not None
+    back = timedelta(days=-365)
+    index.move_leases(store.db, back)
+    with store.db.read() as connection:
+        assert jobs.get(connection, waiting).not_before == NOW + back
+        assert deliveries.get(connection, due).due_at == NOW + back
+
+
+def test_results_of_another_study_stay_while_their_job_is_not_done(store: Store) -> None:
+    """A stream that changes the patient makes results of a study that no job is over."""
+    job_id = store.job("1.1", ago(200), is_held=True)
+    result = store.instance("2.1", "1", ago(200), job_id)
+    full = replace(RULES, high_percent=0.001, low_percent=0.001)
+    store.sweep()
+    store.sweep(full)
+    assert result.exists(), "held results were removed"
+    holding = Holding("results", "2.1", job_id, 100, 1, ago(200))
+    assert index.forget(store.db, holding) == []
+    with store.db.write() as connection:
+        connection.execute(sa.update(t.jobs).values(is_held=False))
+        deliveries.create(
+            connection, job_id=job_id, destination="pacs", what="output", rule="r",
+            instances=["2.1.1"], now=ago(200),
+        )  # fmt: skip
+    store.sweep(full)
+    assert result.exists(), "undelivered results were removed"
+    with store.db.write() as connection:
+        connection.execute(sa.update(t.deliveries).values(state="delivered"))
+    store.sweep()
+    assert not result.exists()
+
+
+def test_a_job_that_was_queued_again_meanwhile_keeps_its_folder(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = store.job("1.1", ago(200)), store.job("1.2", ago(100))
+    plain = removal.size_of
+
+    def size_of(folder: Path) -> tuple[int, int]:
+        with store.db.write() as connection:
+            again = sa.update(t.jobs).where(t.jobs.c.id == second).values(state="running")
+            connection.execute(again)
+        return plain(folder)
+
+    monkeypatch.setattr(removal, "size_of", size_of)
+    store.sweep(replace(RULES, high_percent=0.001, low_percent=0.001, logs_days=999))
+    assert not store.layout.job(first).output.exists()
+    assert store.layout.job(second).output.exists()

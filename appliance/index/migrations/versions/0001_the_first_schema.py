@@ -240,6 +240,7 @@ def upgrade() -> None:
         sa.Column("executor", sa.String(length=16), nullable=False),
         sa.Column("job_id", sa.BigInteger(), nullable=True),
         sa.Column("last_beat_at", sa.String(27), nullable=False),
+        sa.Column("is_confined", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lanes")),
     )
     with op.batch_alter_table("lanes", schema=None) as batch_op:
