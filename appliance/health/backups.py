@@ -1,7 +1,8 @@
-"""A whole backup: a folder with the index, the settings and a manifest, and put it back.
+"""A whole backup: a folder with index, settings, routing rules, streams and a manifest.
 
 The nightly one holds no studies; `with_files` copies them too (as links where the
-volume is the same).  The folder appears whole or not at all.
+volume is the same).  The folder appears whole and durable, or not at all.  To put one
+back is to copy what is not there, and to take in what came after it was made.
 """
 
 from __future__ import annotations
@@ -9,28 +10,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 import appliance
+from appliance.disk.copies import LeftOut, copy_tree, sync_tree
 from appliance.disk.layout import Layout
+from appliance.disk.sync import sync_path
 from appliance.errors import BackupError, DiskError
-from appliance.index.backup import load_index, save_index, saved_name
+from appliance.health.backup_folders import MANIFEST, found_in, making
+from appliance.health.backup_streams import PutBack, restore_streams, save_streams
+from appliance.index.backup import check_save, load_index, save_index, saved_name, why_nothing
 from appliance.settings import Settings
 
-MANIFEST = "manifest.json"
-# Stored files never change, so links will do; those of a running job still grow.
-_FILES = {"studies": True, "quarantine": True, "jobs": False}
-NIGHTLY = "nightly-"
+# Stored files never change, so links will do; those of jobs and of streams still grow.
+_FILES = {"studies": True, "quarantine": True, "jobs": False, "memory": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What stands in a backup's folder."""
+    """What stands in a backup's folder, and what of the node does not."""
 
     folder: Path
     made_at: datetime
@@ -38,6 +40,7 @@ class Backup:
     index: str
     with_files: bool
     digests: dict[str, str]
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Restored:
     files: int
     index_aside: Path | None
     settings_left: tuple[str, ...]
+    streams: PutBack
 
 
 def make_backup(
@@ -56,29 +60,26 @@ def make_backup(
 
     It holds no secrets: the access key and password files stay where they are.
     """
+    _check_target(settings, folder)
     made = folder / (name or f"brookbox-{now:%Y%m%dT%H%M%SZ}")
-    part = made.with_name(made.name + ".part")
-    if made.exists():
-        raise BackupError(f"{made} is there already", remedy="wait a second, or remove it")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True, mode=0o700)
+    with _plain_errors(f"the backup cannot be written to {made}", folder), making(made) as part:
         save_index(settings, part / saved_name(settings))
         _copy_configuration(settings, part)
+        left_out = save_streams(settings.streams_folder, part, everything=with_files)
         if with_files:
-            for kind, may_link in _FILES.items():
-                _bring(settings.data_root / kind, part / "data" / kind, may_link)
-        backup = _write_manifest(settings, part, now, with_files)
-        part.rename(made)
-        _sync(folder)
-    except OSError as error:
-        raise DiskError(
-            f"the backup cannot be written to {made}: {error.strerror or error}",
-            remedy=f"look at the free space and the owner of {folder}",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return Backup(made, backup.made_at, backup.version, backup.index, with_files, backup.digests)
+            left_out += _copy_files(settings.data_root, part / "data")
+        backup = Backup(
+            made,
+            now,
+            getattr(appliance, "__version__", ""),
+            saved_name(settings),
+            with_files,
+            _digests(part),
+            tuple(left_out),
+        )
+        _write_manifest(part / MANIFEST, backup)
+        sync_tree(part)
+    return backup
 
 
 def read_backup(folder: Path) -> Backup:
@@ -92,12 +93,10 @@ def read_backup(folder: Path) -> Backup:
             facts["index"],
             facts["with_files"],
             facts["sha256"],
+            tuple(LeftOut(**one) for one in facts["left_out"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackupError(
-            f"{folder} is not a backup: {MANIFEST} cannot be read ({error})",
-            remedy="name the folder that brookbox backup made",
-        ) from error
+        raise _no_backup(folder, error) from error
     for path, digest in backup.digests.items():
         if not (folder / path).is_file() or _sha256(folder / path) != digest:
             raise BackupError(
@@ -111,34 +110,38 @@ def restore_backup(settings: Settings, backup: Backup, now: datetime) -> Restore
     """Put a backup into this node's data_root, which nothing may use meanwhile.
 
     Nothing is overwritten: the present index is kept beside the new one, files that
-    are there stay, and so does a settings file.
+    are there stay, and so do stream folders and a settings file.  The index comes last,
+    so that a restore that was killed can be repeated.
     """
     layout = Layout(settings.data_root)
     layout.make()
-    aside = load_index(settings, backup.folder / backup.index, now)
-    files = 0
-    if backup.with_files:
+    check_save(settings, backup.folder / backup.index)
+    with _plain_errors("the backup cannot be put back", layout.root):
         files = sum(
-            _bring(backup.folder / "data" / kind, layout.root / kind, may_link)
+            copy_tree(backup.folder / "data" / kind, layout.root / kind, may_link=may_link).files
             for kind, may_link in _FILES.items()
         )
-    left = []
-    for saved, place in _configuration(settings, backup.folder):
-        if not saved.is_file():
-            continue
-        if place.exists():
-            left.append(str(place))
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(saved, place)
-    return Restored(files, aside, tuple(left))
+        streams = restore_streams(backup.folder, settings.streams_folder)
+        left = _restore_configuration(settings, backup.folder)
+        aside = load_index(settings, backup.folder / backup.index, now)
+    return Restored(files, aside, tuple(left), streams)
 
 
-def remove_old_nightly(folder: Path, keep: int) -> None:
-    """Remove the oldest nightly backups, but for so many."""
-    nightly = sorted(path for path in folder.glob(f"{NIGHTLY}*") if path.is_dir())
-    for path in nightly[: max(len(nightly) - keep, 0)]:
-        shutil.rmtree(path, ignore_errors=True)
+def _check_target(settings: Settings, folder: Path) -> None:
+    """Refuse a backup of nothing, and one into the folders that it would copy."""
+    if why := why_nothing(settings):
+        raise BackupError(
+            f"there is nothing to back up: {why}",
+            remedy="go to the folder of a node that has run, or name it: "
+            f"brookbox --home FOLDER backup {folder}",
+        )
+    copied = [settings.streams_folder, *(settings.data_root / kind for kind in _FILES)]
+    for one in copied:
+        if folder.resolve().is_relative_to(one.resolve()):
+            raise BackupError(
+                f"{folder} is in {one}, which is backed up itself",
+                remedy="name a folder elsewhere, on another disk if there is one",
+            )
 
 
 def _configuration(settings: Settings, folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -152,59 +155,71 @@ def _copy_configuration(settings: Settings, folder: Path) -> None:
     for saved, place in _configuration(settings, folder):
         if place.is_file():
             saved.parent.mkdir(exist_ok=True)
-            shutil.copyfile(place, saved)
-    for info in sorted(settings.streams_folder.glob("*/info.json")):
-        saved = folder / "streams" / info.parent.name / "info.json"
-        saved.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(info, saved)
+            shutil.copy2(place, saved)
 
 
-def _bring(source: Path, target: Path, may_link: bool) -> int:
-    """Bring the regular files of a folder to another place that lacks them; how many."""
-    count = 0
-    for path, _, names in os.walk(source):
-        folder = target / Path(path).relative_to(source)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in names:
-            file, place = Path(path) / name, folder / name
-            if place.exists() or not file.is_file() or file.is_symlink():
-                continue
-            with contextlib.suppress(FileNotFoundError):  # removed while we copied
-                _link_or_copy(file, place, may_link)
-                count += 1
-    return count
+def _restore_configuration(settings: Settings, folder: Path) -> list[str]:
+    """Put back settings and rules that are not there; the paths of those that are."""
+    left = []
+    for saved, place in _configuration(settings, folder):
+        if not saved.is_file():
+            continue
+        if place.exists():
+            left.append(str(place))
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f"{place.name}.part")
+        shutil.copy2(saved, part)
+        sync_path(part)
+        part.rename(place)
+        sync_path(place.parent)
+    return left
 
 
-def _link_or_copy(file: Path, place: Path, may_link: bool) -> None:
-    if may_link:
-        try:
-            os.link(file, place)
-        except FileNotFoundError:
-            raise
-        except OSError:  # another volume, or one without links
-            pass
-        else:
-            return
-    shutil.copy2(file, place)
+def _copy_files(data_root: Path, target: Path) -> list[LeftOut]:
+    left_out = []
+    for kind, may_link in _FILES.items():
+        copied = copy_tree(data_root / kind, target / kind, may_link=may_link)
+        left_out += [LeftOut(f"data/{kind}/{one.path}", one.why) for one in copied.left_out]
+    return left_out
 
 
-def _write_manifest(settings: Settings, folder: Path, now: datetime, with_files: bool) -> Backup:
+def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    digests = {str(path.relative_to(folder)): _sha256(path) for path in files}
-    version = getattr(appliance, "__version__", "")
-    backup = Backup(folder, now, version, saved_name(settings), with_files, digests)
+    paths = [path for path in files if path != folder / MANIFEST]
+    return {str(path.relative_to(folder)): _sha256(path) for path in paths}
+
+
+def _write_manifest(file: Path, backup: Backup) -> None:
     facts = {
-        "made_at": now.isoformat(),
-        "version": version,
+        "made_at": backup.made_at.isoformat(),
+        "version": backup.version,
         "index": backup.index,
-        "with_files": with_files,
-        "sha256": digests,
+        "with_files": backup.with_files,
+        "left_out": [asdict(one) for one in backup.left_out],
+        "sha256": backup.digests,
     }
-    (folder / MANIFEST).write_text(json.dumps(facts, indent=2), "utf-8")
-    for path in (*files, folder / MANIFEST):
-        _sync(path)
-    return backup
+    file.write_text(json.dumps(facts, indent=2), "utf-8")
+
+
+def _no_backup(folder: Path, error: Exception) -> BackupError:
+    """Say what the folder is instead, and which one may be meant."""
+    if folder.name.endswith(".part"):
+        return BackupError(
+            f"{folder} is what is left of a backup that did not end",
+            remedy=f"name a whole one: ls {folder.parent}",
+        )
+    if held := found_in(folder):
+        count = "a backup" if len(held) == 1 else f"{len(held)} backups"
+        return BackupError(
+            f"{folder} is no backup, but holds {count}; the newest was made at "
+            f"{held[-1].made_at:%Y-%m-%d %H:%M:%S} UTC",
+            remedy=f"brookbox restore {held[-1].folder}",
+        )
+    return BackupError(
+        f"{folder} is not a backup: {MANIFEST} cannot be read ({error})",
+        remedy="name the folder that brookbox backup made",
+    )
 
 
 def _sha256(file: Path) -> str:
@@ -212,9 +227,12 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+@contextlib.contextmanager
+def _plain_errors(what: str, folder: Path) -> Iterator[None]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        raise DiskError(
+            f"{what}: {error.strerror or error}",
+            remedy=f"look at the free space and the owner of {folder}",
+        ) from error

@@ -112,18 +112,19 @@ class Sweeper:
                 continue
             if removed and spare <= 0:
                 break
+            if not self._has_ended(job_id):  # a person had it run again meanwhile
+                continue
             remove_tree(output)
             spare -= size
             removed = True
         return removed
 
     def _old_job_folders(self, rules: Housekeeper, now: datetime) -> None:
+        logs, results = timedelta(days=rules.logs_days), timedelta(days=rules.results_days)
         for job_id, ended_at in self._ended_jobs():
-            folder = self._layout.job(job_id)
-            if now - ended_at > timedelta(days=rules.logs_days):
-                remove_tree(folder.path)
-            elif now - ended_at > timedelta(days=rules.results_days):
-                remove_tree(folder.output)
+            folder, age = self._layout.job(job_id), now - ended_at
+            if age > min(logs, results) and self._has_ended(job_id):
+                remove_tree(folder.path if age > logs else folder.output)
         with self._db.read() as connection:
             unknown = index.unknown_jobs(connection, job_ids(self._layout))
         for job_id in unknown:
@@ -136,6 +137,10 @@ class Sweeper:
         with self._db.read() as connection:
             ended = index.ended_jobs(connection, job_ids(self._layout))
         return sorted(ended.items(), key=lambda one: one[1])
+
+    def _has_ended(self, job_id: int) -> bool:
+        with self._db.read() as connection:
+            return bool(index.ended_jobs(connection, [job_id]))
 
     def _old_quarantine(self, rules: Housekeeper, now: datetime) -> None:
         for path in self._layout.quarantine.iterdir():

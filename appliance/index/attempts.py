@@ -59,7 +59,7 @@ def claim_next(
         free = _free_devices(connection, host, devices) if gpus else []
         if _running(connection, ae_title) >= lanes or len(free) < gpus:
             return None
-        job_id: int | None = connection.scalar(_next_queued(ae_title, now))
+        job_id = _lock_next(connection, ae_title, now)
         if job_id is None:
             return None
         connection.execute(
@@ -246,6 +246,16 @@ def _running(connection: sa.Connection, ae_title: str) -> int:
     return connection.scalar(query) or 0
 
 
+def _lock_next(connection: sa.Connection, ae_title: str, now: datetime) -> int | None:
+    """Find the next job and keep others from moving it; one that they just moved is passed over."""
+    c = t.jobs.c
+    while (job_id := connection.scalar(_next_queued(ae_title, now))) is not None:
+        still = sa.select(c.id).where(c.id == job_id, c.state == JobState.QUEUED)
+        if connection.scalar(still.with_for_update()) is not None:
+            return int(job_id)
+    return None
+
+
 def _next_queued(ae_title: str, now: datetime) -> sa.Select[Any]:
     c = t.jobs.c
     return (
@@ -257,7 +267,6 @@ def _next_queued(ae_title: str, now: datetime) -> sa.Select[Any]:
         )
         .order_by(c.priority.desc(), c.id)
         .limit(1)
-        .with_for_update(skip_locked=True)  # who holds it moves it away
     )
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from appliance.errors import BackupError
-from appliance.index.database import index_url, sqlite_file
+from appliance.index.database import connect, index_url, sqlite_file
+from appliance.index.migrate import found_version
 from appliance.settings import Settings
 
 _DUMP_TIMEOUT_SECONDS = 6 * 3600.0
@@ -33,6 +34,20 @@ def why_no_save(settings: Settings) -> str:
     if saved_name(settings) == "index.pgdump" and not shutil.which("pg_dump"):
         return "pg_dump is not installed (apt install postgresql-client)"
     return ""
+
+
+def why_nothing(settings: Settings) -> str:
+    """Say why there is nothing to save, where no node ever ran; "" when there is an index.
+
+    Raises IndexUnavailable when there is one that cannot be read.
+    """
+    if saved_name(settings) == "index.sqlite3" and not _sqlite_path(settings).is_file():
+        return f"there is no index at {_sqlite_path(settings).absolute()}"
+    db = connect(settings)
+    try:
+        return "" if found_version(db) is not None else "the index is empty"
+    finally:
+        db.close()
 
 
 def save_index(settings: Settings, target: Path) -> None:
@@ -61,19 +76,14 @@ def load_index(settings: Settings, saved: Path, now: datetime) -> Path | None:
     """Put a saved index in the place of the present one, which nothing may use meanwhile.
 
     SQLite's present file is kept beside it, and its name is given; PostgreSQL's
-    tables are replaced.  Raises BackupError when the save is of the other engine.
+    tables are replaced.  Raises BackupError as `check_save` does.
     """
-    if saved.suffix != Path(saved_name(settings)).suffix:
-        raise BackupError(
-            f"{saved.name} was saved from another kind of database than index.url names",
-            remedy="set index.url as it was when the backup was made",
-        )
+    check_save(settings, saved)
     if saved.suffix == ".pgdump":
         restore_options = ("--clean", "--if-exists", "--single-transaction", "--no-owner")
         url = index_url(settings)
         _run_postgresql("pg_restore", url, *restore_options, "--dbname", _libpq(url), str(saved))
         return None
-    check_sqlite(saved)
     target = _sqlite_path(settings)
     part = target.with_name(target.name + ".part")
     shutil.copyfile(saved, part)
@@ -81,6 +91,17 @@ def load_index(settings: Settings, saved: Path, now: datetime) -> Path | None:
     aside = put_aside(target, f"before-restore-{now:%Y%m%dT%H%M%SZ}")
     _durably_rename(part, target)
     return aside
+
+
+def check_save(settings: Settings, saved: Path) -> None:
+    """Raise BackupError when a save is of the other engine, or damaged as far as one can see."""
+    if saved.suffix != Path(saved_name(settings)).suffix:
+        raise BackupError(
+            f"{saved.name} was saved from another kind of database than index.url names",
+            remedy="set index.url as it was when the backup was made",
+        )
+    if saved.suffix != ".pgdump":
+        check_sqlite(saved)
 
 
 def take_over(settings: Settings, made: Path, now: datetime) -> Path | None:

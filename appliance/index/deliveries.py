@@ -52,11 +52,10 @@ class Sent:
     at: datetime | None
 
 
-def get(connection: sa.Connection, delivery_id: int) -> Delivery:
-    """Look a delivery up; NotFound when there is none."""
-    row = connection.execute(
-        sa.select(t.deliveries).where(t.deliveries.c.id == delivery_id)
-    ).first()
+def get(connection: sa.Connection, delivery_id: int, *, to_move: bool = False) -> Delivery:
+    """Look a delivery up, `to_move` so that nobody else does; NotFound when there is none."""
+    query = sa.select(t.deliveries).where(t.deliveries.c.id == delivery_id)
+    row = connection.execute(query.with_for_update() if to_move else query).first()
     if row is None:
         raise NotFound(f"there is no delivery {delivery_id}", remedy="brookbox deliveries list")
     return _delivery(row)
@@ -300,12 +299,13 @@ def stop_superseded(connection: sa.Connection, now: datetime) -> int:
 
 
 def resend(db: Database, delivery_id: int, now: datetime, *, all_instances: bool = False) -> None:
-    """Make an ended delivery due again; only what failed, or all of it.
+    """Make a delivery due now; only what failed, or all of it.
 
-    Raises DeliveryError when it is due or being sent already, NotFound when unknown.
+    One that waits for its next try is sent now.  Raises DeliveryError when it is being
+    sent already, NotFound when unknown.
     """
     with db.write() as connection:
-        delivery = get(connection, delivery_id)
+        delivery = get(connection, delivery_id, to_move=True)
         if delivery.state == DeliveryState.SENDING:
             raise DeliveryError(
                 f"delivery {delivery_id} is being sent just now",

@@ -276,7 +276,8 @@ def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetim
         .where(*older, c.superseded_by.is_(None), c.state.in_([*ACTIVE, *ENDED]))
         .values(superseded_by=job_id, is_held=False)
     )
-    waiting = list(connection.scalars(sa.select(c.id).where(*older, c.state == JobState.QUEUED)))
+    queued = sa.select(c.id).where(*older, c.state == JobState.QUEUED).with_for_update()
+    waiting = list(connection.scalars(queued))
     reason = f"It was superseded by job {job_id}, which has more of the study."
     connection.execute(
         sa.update(t.jobs)

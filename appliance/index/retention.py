@@ -85,6 +85,8 @@ def results(
         )
         .join_from(t.instances, t.jobs, j.id == i.made_by_job, isouter=True)
         .where(i.made_by_job.is_not(None), i.study_uid.not_in(_busy_studies()))
+        # A stream that changes the patient makes results of a study that is not the job's.
+        .where(sa.or_(j.study_uid.is_(None), j.study_uid.not_in(_busy_studies())))
         .group_by(i.made_by_job, i.study_uid)
         .order_by("since")
         .limit(limit)
@@ -106,7 +108,7 @@ def forget(db: Database, holding: Holding, portion: int = 500) -> list[str]:
     mine = i.made_by_job.is_(None) if holding.job_id is None else i.made_by_job == holding.job_id
     try:
         with db.write() as connection:
-            if _is_busy(connection, holding.study_uid):
+            if _is_busy(connection, holding):
                 return []
             rows = connection.execute(
                 sa.select(i.sop_instance_uid, i.path)
@@ -180,15 +182,28 @@ def kept_bytes(connection: sa.Connection) -> int:
 
 
 def move_leases(db: Database, by: timedelta) -> int:
-    """Move the leases of running jobs and of deliveries by a jump of the clock; how many."""
-    moved = 0
+    """Move the leases of running jobs and of deliveries by a jump of the clock; how many.
+
+    So move the moments of next tries, or a clock that was set back would put them off.
+    """
     with db.write() as connection:
-        for table in (t.jobs, t.deliveries):
-            c = table.c
-            leased = sa.select(c.id, c.lease_until).where(c.lease_until.is_not(None))
-            for row_id, until in connection.execute(leased).all():
-                update = sa.update(table).where(c.id == row_id, c.lease_until == until)
-                moved += connection.execute(update.values(lease_until=until + by)).rowcount
+        for table, column, state in (
+            (t.jobs, t.jobs.c.not_before, JobState.QUEUED),
+            (t.deliveries, t.deliveries.c.due_at, DeliveryState.DUE),
+        ):
+            _move(connection, column, by, table.c.state == state)
+        return sum(_move(connection, one.c.lease_until, by) for one in (t.jobs, t.deliveries))
+
+
+def _move(
+    connection: sa.Connection, column: sa.Column[Any], by: timedelta, *only: sa.ColumnElement[bool]
+) -> int:
+    table = column.table
+    found = sa.select(table.c.id, column).where(column.is_not(None), *only)
+    moved = 0
+    for row_id, at in connection.execute(found).all():
+        update = sa.update(table).where(table.c.id == row_id, column == at)
+        moved += connection.execute(update.values({column: at + by})).rowcount
     return moved
 
 
@@ -214,10 +229,11 @@ def _busy_studies() -> sa.Select[Any]:
     return sa.select(sa.union(*_reasons().values()).subquery().c.study_uid)
 
 
-def _is_busy(connection: sa.Connection, study_uid: str) -> bool:
+def _is_busy(connection: sa.Connection, holding: Holding) -> bool:
     uids = sa.union(*_reasons().values()).subquery()
-    query = sa.select(uids.c.study_uid).where(uids.c.study_uid == study_uid).limit(1)
-    return connection.scalar(query) is not None
+    made_of = sa.select(t.jobs.c.study_uid).where(t.jobs.c.id == holding.job_id)
+    its_own = sa.or_(uids.c.study_uid == holding.study_uid, uids.c.study_uid.in_(made_of))
+    return connection.scalar(sa.select(uids.c.study_uid).where(its_own).limit(1)) is not None
 
 
 def _forget(connection: sa.Connection, uids: Sequence[str], study_uid: str) -> None:

@@ -30,7 +30,10 @@ from appliance.streams.catalog import Streams, StreamWatcher
 _VERIFICATION = "1.2.840.10008.1.1"
 _P_DATA, _ABORT = 0x04, 0x07
 _SLACK_BYTES = 1 << 20
-_UNREADABLE = Reject(1, 1, 3, "An AE title is empty, or has bytes that are not ASCII.")
+_UNREADABLE = {
+    "calling": Reject(1, 1, 3, "Its own AE title is empty, or has bytes that are not ASCII."),
+    "called": Reject(1, 1, 7, "It calls an AE title that is empty, or has bytes not of ASCII."),
+}
 _FAILED = Reject(2, 3, 1, "The node could not judge the request; its log says why.")
 
 
@@ -82,8 +85,8 @@ class Acceptor:
     def received_bytes(self, event: Any) -> None:
         """Count what comes in, and cut off an instance that never ends."""
         pdu: bytes = event.data
-        if listener.is_unreadable_request(pdu):
-            self._reject_unreadable(event.assoc)
+        if which := listener.unreadable_ae_title(pdu):
+            self._reject_unreadable(event.assoc, _UNREADABLE[which])
             return
         one = self.associations.find(event.assoc)
         if one is None:
@@ -145,8 +148,7 @@ class Acceptor:
             )
         return verdict
 
-    def _reject_unreadable(self, assoc: Any) -> None:
-        verdict = _UNREADABLE
+    def _reject_unreadable(self, assoc: Any, verdict: Reject) -> None:
         assoc.dul.socket.send(listener.reject_pdu(verdict.result, verdict.source, verdict.reason))
         address = _plain(assoc.requestor.address_info.address)
         self._refusals.note(Request("?", "?", address), verdict, datetime.now(UTC))

@@ -141,15 +141,17 @@ class _Handler(RequestHandler):
         return AddressInformation.from_tuple(self.request.getsockname())
 
 
-def is_unreadable_request(pdu: bytes) -> bool:
-    """Say whether an A-ASSOCIATE-RQ has an AE title that pynetdicom cannot read.
+def unreadable_ae_title(pdu: bytes) -> str:
+    """Name the AE title of an A-ASSOCIATE-RQ that pynetdicom cannot read: calling or called.
 
-    It answers those with A-ABORT, where PS3.8 9.3.4 has a reason to reject them.
+    It answers those with A-ABORT, where PS3.8 9.3.4 has reasons to reject them.  "" is
+    neither, and any other PDU.
     """
     if len(pdu) < 42 or pdu[0] != _ASSOCIATE_RQ:
-        return False
-    titles = pdu[10:26], pdu[26:42]
-    return any(not title.strip() or not title.isascii() for title in titles)
+        return ""
+    titles = {"calling": pdu[26:42], "called": pdu[10:26]}
+    unreadable = (which for which, t in titles.items() if not t.strip() or not t.isascii())
+    return next(unreadable, "")
 
 
 def reject_pdu(result: int, source: int, reason: int) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from appliance import logs
 from appliance.errors import AssociationFailed, IndexUnavailable
-from appliance.index import deliveries, events, jobs
+from appliance.index import deliveries, destinations, events, jobs
 from appliance.index.catalog import Instance
 from appliance.index.database import Database
 from appliance.index.deliveries import Delivery, Sent
@@ -112,6 +112,8 @@ class Sending:
         except AssociationFailed as failed:
             problem = failed
         self._insist(self._flush)
+        if self._went:
+            self._insist(self._wake_others)
         self._end_with(self._judge(problem))
 
     def _outgoing(self) -> list[Outgoing]:
@@ -156,6 +158,10 @@ class Sending:
             deliveries.note_instances(self._db, self.delivery, self._unwritten)
             self._unwritten = []
         self._written_at = time.monotonic()
+
+    def _wake_others(self) -> None:
+        if count := destinations.is_back(self._db, self.delivery.destination, _now()):
+            logs.get().info("the destination is back", deliveries_that_waited=count)
 
     def _judge(self, problem: AssociationFailed | None) -> End:
         with self._db.read() as connection:

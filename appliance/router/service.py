@@ -85,7 +85,8 @@ class _Router:
     def _turn(self, now: datetime) -> float:
         """Do what is to be done now; give how long there is nothing to do."""
         rules = self._watcher.current()
-        if self._kept_at is None or (now - self._kept_at).total_seconds() >= _LOOK_SECONDS:
+        # abs: a clock that was set back must not keep the leases from being renewed.
+        if self._kept_at is None or abs((now - self._kept_at).total_seconds()) >= _LOOK_SECONDS:
             self._senders.renew(now)
             if count := self._senders.take_back(now):
                 logs.get().warning("deliveries taken back from a dead router", deliveries=count)

@@ -442,7 +442,7 @@ def test_every_reason_as_the_peer_sees_it(receiver: Receiver) -> None:
     wait_for(lambda: rejection(receiver, "ECHO") == (0, 0, 0), "there is room again")
 
 
-def test_a_malformed_calling_ae_title_is_rejected_with_its_reason(receiver: Receiver) -> None:
+def test_a_malformed_ae_title_is_rejected_with_its_reason(receiver: Receiver) -> None:
     receiver.start()
     for calling in (b"A\\B", b"A\x07B", b"C\xc4T", b" " * 16, bytes(16)):
         with socket.create_connection(("127.0.0.1", receiver.port), 10) as peer:
@@ -451,6 +451,10 @@ def test_a_malformed_calling_ae_title_is_rejected_with_its_reason(receiver: Rece
     with socket.create_connection(("127.0.0.1", receiver.port), 10) as peer:
         peer.sendall(raw_request(b"ECHO", b"A\\B"))
         assert peer.recv(10)[7:] == bytes([1, 1, 3])
+    for called in (b" " * 16, bytes(16), b"EC\xc4O"):
+        with socket.create_connection(("127.0.0.1", receiver.port), 10) as peer:
+            peer.sendall(raw_request(called, b"CT1"))
+            assert peer.recv(10)[7:] == bytes([1, 1, 7]), called
     assert peers.echoscu(receiver.port, "ECHO")
 
 

@@ -18,6 +18,7 @@ from appliance.index.jobs import Job
 from appliance.index.states import Ending
 from appliance.intake.adoption import adopt
 from appliance.streams.catalog import read_streams
+from appliance.worker.plain_process import ProcessExecutor
 from tests.kit import dicom
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
@@ -372,6 +373,11 @@ def test_progress_is_seen_while_it_runs_and_proc_json_tells_the_outcome(bench: B
 
 
 def test_a_stream_dropped_in_edited_and_removed_is_followed(bench: Bench) -> None:
+    def lane() -> lanes.Lane | None:
+        with bench.db.read() as connection:
+            found = lanes.lanes_since(connection, datetime.min.replace(tzinfo=UTC, year=2000))
+        return next((one for one in found if one.ae_title == "LATER"), None)
+
     bench.start("dispatcher")
     bench.start("worker")
     folder = bench.stream("LATER", QUICK)
@@ -380,13 +386,9 @@ def test_a_stream_dropped_in_edited_and_removed_is_followed(bench: Bench) -> Non
     assert time.monotonic() - began < 5
     bench.send_study(dicom.ct_study(1), "LATER")
     bench.wait_for_jobs(1, "succeeded")
+    is_confined = ProcessExecutor(bench.settings).is_confined
+    assert (one := lane()) and (one.executor, one.is_confined) == ("process", is_confined)
     bench.stream("LATER", QUICK, enabled=0)
-
-    def lane() -> lanes.Lane | None:
-        with bench.db.read() as connection:
-            found = lanes.lanes_since(connection, datetime.min.replace(tzinfo=UTC, year=2000))
-        return next((one for one in found if one.ae_title == "LATER"), None)
-
     wait_for(lambda: (one := lane()) and not one.is_open, "the lane is closed", 10)
     assert "switched off" in lane().why_not  # type: ignore[union-attr]
     (folder / "info.json").write_text("{ this is no JSON")

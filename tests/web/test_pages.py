@@ -198,7 +198,7 @@ def test_streams_show_what_is_wrong_and_what_was_refused(
 def test_a_stream_says_what_its_plain_process_can_read(
     client: FlaskClient, ids: SimpleNamespace, day: Day
 ) -> None:
-    for is_confined, said in ((True, "hidden from"), (False, "read everything that the node keeps")):
+    for is_confined, said in ((True, "hidden from"), (False, "everything that the node keeps")):
         day.lane("MONTAGE", executor="process", is_confined=is_confined)
         assert said in text_of(client, "/streams")
         rows = client.get("/api/v1/streams").get_json()["streams"]

@@ -9,7 +9,7 @@ import pytest
 
 from appliance.dicom.header import Header
 from appliance.errors import DeliveryError
-from appliance.index import catalog, deliveries, jobs
+from appliance.index import catalog, deliveries, destinations, jobs
 from appliance.index.database import Database
 from appliance.index.deliveries import Delivery, Sent
 from tests.unit.index.test_moves_of_a_job import new_job
@@ -137,3 +137,20 @@ def test_what_is_due_of_a_superseded_job_is_not_sent(db: Database) -> None:
         assert deliveries.stop_superseded(connection, NOW) == 1
     assert get(db, delivery_id).state == "gave_up"
     assert "superseded" in get(db, delivery_id).message
+
+
+def test_what_waits_for_a_destination_goes_at_once_when_it_is_back(db: Database) -> None:
+    hour = NOW + timedelta(hours=1)
+    away, refused, elsewhere = make(db), make(db), make(db, "other")
+    for one in (away, refused, elsewhere):
+        claimed = claim(db)
+        assert claimed is not None and claimed.id == one
+        if one == refused:  # 0xA700 for one instance: the destination was there
+            out_of_resources = Sent("1.1", "waiting", 0xA700, "no room", NOW)
+            deliveries.note_instances(db, claimed, [out_of_resources])
+        else:  # it broke off in the middle
+            deliveries.note_instances(db, claimed, [Sent("1.1", "waiting", None, "lost", NOW)])
+        assert deliveries.retry_at(db, claimed, hour, "", "")
+    assert destinations.is_back(db, "pacs", NOW) == 1
+    assert get(db, away).due_at == NOW
+    assert get(db, refused).due_at == get(db, elsewhere).due_at == hour

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.receiver.admission import Accept, Load, Reject, Request, decide
-from appliance.receiver.listener import is_unreadable_request, reject_pdu
+from appliance.receiver.listener import reject_pdu, unreadable_ae_title
 from appliance.settings import Jobs, Node, Receiver, Settings
 from appliance.streams.catalog import Streams, read_streams
 
@@ -133,10 +133,11 @@ def test_a_request_that_pynetdicom_cannot_read_is_known_by_its_bytes() -> None:
     def request(called: bytes, calling: bytes) -> bytes:
         return b"\1\0\0\0\0\0\0\1\0\0" + called.ljust(16) + calling.ljust(16) + bytes(32)
 
-    assert not is_unreadable_request(request(b"ECHO", b"CT1"))
-    assert is_unreadable_request(request(b"ECHO", b""))
-    assert is_unreadable_request(request(b"ECHO", b"C\xc4T"))
-    assert is_unreadable_request(request(b"", b"CT1"))
-    assert not is_unreadable_request(b"\4" + request(b"", b"")[1:])
-    assert not is_unreadable_request(b"\1\0")
+    assert unreadable_ae_title(request(b"ECHO", b"CT1")) == ""
+    assert unreadable_ae_title(request(b"ECHO", b"")) == "calling"
+    assert unreadable_ae_title(request(b"ECHO", b"C\xc4T")) == "calling"
+    assert unreadable_ae_title(request(b"", b"CT1")) == "called"
+    assert unreadable_ae_title(request(b"", b"")) == "calling"
+    assert unreadable_ae_title(b"\4" + request(b"", b"")[1:]) == ""
+    assert unreadable_ae_title(b"\1\0") == ""
     assert reject_pdu(1, 1, 3) == b"\3\0\0\0\0\4\0\1\1\3"

@@ -1,0 +1,4 @@
+"""Timings against the peers, as ratios of interleaved runs; never tests, never in the wheel.
+
+`python -m benchmarks` runs all of them, `python -m benchmarks receive` one.
+"""
