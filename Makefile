@@ -26,11 +26,11 @@ test-long:  ## The tests that take long, too
 
 lint:  ## ruff and mypy alone
 	@packaging/setup.sh lint
-	@$(BIN)/ruff check appliance web tests streams && $(BIN)/mypy
+	@$(BIN)/ruff check appliance web tests streams benchmarks && $(BIN)/mypy
 
 bench:  ## Timings against the peers, as ratios of interleaved runs
 	@packaging/setup.sh test
-	@for one in benchmarks/[a-z]*.py; do $(BIN)/python $$one || exit 1; done
+	@$(BIN)/python -m benchmarks
 
 wheel:  ## Build the wheel into dist/
 	@packaging/setup.sh lint

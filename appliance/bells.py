@@ -24,6 +24,7 @@ class Bell:
         with _short_path(self._path) as address:
             self._socket.bind(address)
         self._path.chmod(0o600)
+        self._inode = self._path.stat().st_ino
 
     def wait(self, seconds: float) -> bool:
         """Sleep until somebody rings, at most so long; True when it rang."""
@@ -42,9 +43,11 @@ class Bell:
         ring(self._path.parent, self._path.stem)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; the socket of one that was started after us stays."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
         self._socket.close()
-        self._path.unlink(missing_ok=True)
 
     def _drain(self) -> None:
         self._socket.setblocking(False)

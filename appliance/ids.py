@@ -9,9 +9,12 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
-import psutil
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_ENDED = (b"Z", b"X")
 
 
 def new_id() -> str:
@@ -19,16 +22,26 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(6)}"
 
 
+@cache
+def _this_boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii")[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessName:
-    """One process of one boot of one host; a pid alone is used again."""
+    """One process of one boot of one host; a pid alone is used again.
+
+    `started` counts seconds from the boot: a time of the wall clock would be another
+    one after the clock was set, and every process would look dead.
+    """
 
     host: str
     pid: int
     started: float
+    boot: str = field(default_factory=_this_boot)
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.pid}/{self.started:.2f}"
+        return f"{self.host}/{self.pid}/{self.started:.2f}@{self.boot}"
 
     def is_alive(self) -> bool:
         """Say whether this very process still runs; another host's is believed alive.
@@ -37,21 +50,39 @@ class ProcessName:
         """
         if self.host != socket.gethostname():
             return True
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+        started = _started(self.pid)
+        if started is None or self.boot != _this_boot():
             return False
+        return abs(started - self.started) < 1.0
 
 
 def this_process() -> ProcessName:
     """Name the calling process."""
-    pid = os.getpid()
-    return ProcessName(socket.gethostname(), pid, psutil.Process(pid).create_time())
+    return name_of(os.getpid())
+
+
+def name_of(pid: int) -> ProcessName:
+    """Name a process that runs here; ProcessLookupError when there is none of this pid."""
+    started = _started(pid)
+    if started is None:
+        raise ProcessLookupError(pid)
+    return ProcessName(socket.gethostname(), pid, started)
 
 
 def parse_process(text: str) -> ProcessName:
     """Read back what `str(ProcessName)` wrote; ValueError when it is something else."""
     host, pid, started = text.rsplit("/", 2)
-    return ProcessName(host, int(pid), float(started))
+    seconds, _, boot = started.partition("@")
+    return ProcessName(host, int(pid), float(seconds), boot)
+
+
+def _started(pid: int) -> float | None:
+    """Give when a process was started, in seconds from the boot; None when it has ended.
+
+    Fields 3 and 22 of proc(5)'s stat; the name before them may hold anything.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in _ENDED else int(fields[19]) / _TICKS_PER_SECOND

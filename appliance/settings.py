@@ -67,7 +67,10 @@ class Receiver:
         4096, "Largest instance that is accepted, in MB", low=1, live=True
     )
     reserve_gb: float = setting(
-        5.0, "Space always left free; below it associations are refused (2,3,1)", low=0, live=True
+        5.0,
+        "Space always left free (1 GB is 10^9 bytes); below it associations are refused (2,3,1)",
+        low=0,
+        live=True,
     )
     reserve_percent: float = setting(
         5.0, "The same as a share of the volume; the larger one counts", low=0, high=90, live=True
@@ -169,13 +172,15 @@ class Worker:
     lease_seconds: float = setting(
         60.0, "A job whose worker is silent for so long goes to another", low=3
     )
-    memory_gb: float = setting(4.0, "Memory of a job", low=0.05, live=True)
+    memory_gb: float = setting(4.0, "Memory of a job; 1 GB is 2^30 bytes", low=0.05, live=True)
     cpus: float = setting(1.0, "CPUs of a job", low=0.1, live=True)
     pids: int = setting(1024, "Processes and threads of a job", low=1, live=True)
     shm_mb: int = setting(1024, "Private /dev/shm of a job", low=1, live=True)
     tmp_mb: int = setting(1024, "Private /tmp of a job; its HOME is as large", low=1, live=True)
     timeout_minutes: float = setting(60.0, "Longest run of a job", low=0.001, live=True)
-    output_gb: float = setting(10.0, "Most that a job may leave in /output", low=0.001, live=True)
+    output_gb: float = setting(
+        10.0, "Most that a job may leave in /output; 1 GB is 10^9 bytes", low=0.001, live=True
+    )
     output_files: int = setting(100_000, "Most files a job may leave in /output", low=1, live=True)
     log_mb: float = setting(50.0, "Longest log; over it the middle is left out", low=0.1, live=True)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -97,18 +98,32 @@ def load(
 
     Raises SettingsError with every mistake, one a line, when there is any.
     """
+    found, mistakes = read(file, home, environment)
+    if mistakes:
+        raise SettingsError("\n".join(mistakes), remedy=_remedy(found.source, len(mistakes)))
+    return found
+
+
+def read(
+    file: Path | None = None,
+    home: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[str]]:
+    """Read what can be read: the settings, wrong ones at their defaults, and every mistake."""
     environment = os.environ if environment is None else environment
     home = (home or Path(environment.get("BROOKBOX_HOME", "."))).absolute()
     file = file.absolute() if file else find_file(home, environment)
     mistakes: list[str] = []
     values = _read_file(file, mistakes) if file else {}
     _override(values, environment, mistakes)
-    if mistakes:
-        raise SettingsError(
-            "\n".join(mistakes), remedy="brookbox config check, after mending the lines above"
-        )
     made = {name: section(**values.get(name, {})) for name, section in sections().items()}
-    return Settings(**made, source=file, home=home)
+    return Settings(**made, source=file, home=home), mistakes
+
+
+def _remedy(file: Path | None, mistakes: int) -> str:
+    if file is not None and mistakes == 1 and not file.exists():
+        return "name another file (--config or BROOKBOX_CONFIG), or none: then the defaults count"
+    return "brookbox config check, after mending the lines above"
 
 
 def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
@@ -136,22 +151,33 @@ def with_live_changes(old: Settings, new: Settings) -> Settings:
 
 
 def _read_file(file: Path, mistakes: list[str]) -> dict[str, dict[str, Any]]:
+    text = ""
     try:
-        tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = file.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        mistakes.append(f"{file}: there is no such file.")
+        return {}
     except (OSError, UnicodeDecodeError) as error:
-        mistakes.append(f"{file}: it cannot be read: {error}.")
+        mistakes.append(f"{file}: it cannot be read: {getattr(error, 'strerror', None) or error}.")
         return {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         mistakes.append(f"{file}:{line}: this is not YAML: {getattr(error, 'problem', error)}.")
-        return {}
+        return _data_root_in(text)
     if tree is None:
         return {}
     if not isinstance(tree, yaml.MappingNode):
         mistakes.append(f"{file}:1: the file must hold sections, such as receiver:.")
         return {}
     return _read_sections(file, tree, mistakes)
+
+
+def _data_root_in(text: str) -> dict[str, dict[str, Any]]:
+    """Find data_root in a text that is not YAML: a node that runs there can still be asked."""
+    found = re.search(r"^\s+data_root:\s*([^\s#'\"]+)\s*(?:#.*)?$", text, re.MULTILINE)
+    return {"node": {"data_root": found[1]}} if found else {}
 
 
 def _read_sections(

@@ -30,7 +30,7 @@ def main() -> int:
     for name in asked.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="brookbox-bench-", dir=asked.folder) as folder:
             plan = Plan(Path(folder), asked.pairs, asked.runs, asked.share)
-            print(f"\n== {name}\n{machine.describe(plan)}", flush=True)
+            print(f"\n== {name}\n{machine.describe(plan.folder)}", flush=True)
             try:
                 BENCHMARKS[name](plan)
             except NotMeasured as problem:

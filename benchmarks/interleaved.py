@@ -48,15 +48,13 @@ def interleave(
     return timings
 
 
-def table(
-    timings: dict[str, list[Timing]], count: int, size_bytes: int, *, on_disk: bool
-) -> str:
+def table(timings: dict[str, list[Timing]], count: int, size_bytes: int, *, on_disk: bool) -> str:
     """Write the figures down: medians, with the spread in brackets.
 
-    A ratio over 1 says that Brookbox is faster; it is of each pair of neighbours.
+    A ratio is of the runs of one round, and over 1 where Brookbox is faster.
     """
-    head = f"{'':24}{'seconds':>22}{'instances/s':>13}{'MB/s':>8}{'Brookbox is faster by':>25}"
-    head += f"{'sync after, s':>15}{'the same, on disk':>25}" if on_disk else ""
+    head = f"{'':24}{'seconds':>22}{'instances/s':>13}{'MB/s':>8}{'speed, Brookbox : this':>25}"
+    head += f"{'sync after, s':>15}{'and with that sync':>25}" if on_disk else ""
     ours = next(iter(timings.values()))
     lines = [head]
     for name, theirs in timings.items():
@@ -83,4 +81,5 @@ def _timed(run: Callable[[], None]) -> Timing:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+    low, middle, high = min(values), median(values), max(values)
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"

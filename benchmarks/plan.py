@@ -12,9 +12,12 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`share` shrinks the number of instances; `runs` is for what has no peer."""
+    """`share` is that of the instances; `runs` is for what has no peer to take turns with."""
 
     folder: Path
     pairs: int = 5
     runs: int = 20
     share: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.pairs} rounds in turn after one that is not counted"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 
-from benchmarks import receivers
+from benchmarks import peers
 from benchmarks.instances import Work, works
 from benchmarks.interleaved import Contender, interleave, table
-from benchmarks.machine import nagle, need
 from benchmarks.plan import NotMeasured, Plan
-from benchmarks.receivers import Receiver
 
 PROMISES = """\
 What an answer of success promises is not the same:
@@ -21,9 +17,9 @@ What an answer of success promises is not the same:
   storescp     the bytes were given to the kernel; nothing is synced, there is no index
   storescp +B  the same, and the data set is written as it comes, unread
   Orthanc      the file's bytes are synced (SyncStorageArea, its default); its row is in SQLite's
-               write-ahead log, which it does not sync for each instance
-"sync after" is how long the machine's disks take to write what an answer left open; it makes
-files durable, but no index of storescp's.  A storescu's time holds its process's start."""
+               write-ahead log, which is not synced for each instance
+"sync after" is how long the machine's disks take to write what the answers left open: it makes
+the files durable, but no index of storescp's.  The times hold the start of storescu."""
 
 
 def run(plan: Plan) -> None:
@@ -40,46 +36,27 @@ def run(plan: Plan) -> None:
 def compare(plan: Plan, work: Work, associations: int, *, nagle_is_off: bool) -> None:
     """Compare them once, all of them new and empty, and print the table."""
     folder = plan.folder / "receivers"
-    with nagle(nagle_is_off), ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        peers = _start(stack, folder, associations)
-        contenders = [
-            Contender(one.name, lambda one=one: _send(one, work.parts(associations)))  # type: ignore[misc]
-            for one in peers
-        ]
-        timings = interleave(contenders, plan.pairs, work.renew)
-        for one in peers:
-            _check(one, len(work.instances) * (plan.pairs + 1))
-    how = "TCP_NODELAY everywhere" if nagle_is_off else "without TCP_NODELAY but in Brookbox"
-    print(f"\nreceive: {work}, storescu with {associations} association(s), {how}")
-    print(table(timings, len(work.instances), work.size_bytes, on_disk=True), flush=True)
-
-
-def _start(stack: ExitStack, folder: Path, associations: int) -> list[Receiver]:
     # Without --fork storescp serves one association after another.
     fork = ("--fork",) if associations > 1 else ()
     name = " ".join(("storescp", *fork))
-    return [
-        stack.enter_context(receivers.brookbox(folder / "brookbox")),
-        stack.enter_context(receivers.storescp(name, folder / "storescp", *fork)),
-        stack.enter_context(receivers.storescp(f"{name} +B", folder / "raw", *fork, "+B")),
-        *stack.enter_context(receivers.orthancs(folder / "orthanc")),
-    ]
+    with ExitStack() as stack:
+        sockets = stack.enter_context(peers.nagle(nagle_is_off))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        receivers = [
+            stack.enter_context(peers.brookbox(folder / "brookbox")),
+            stack.enter_context(peers.storescp(name, folder / "storescp", *fork)),
+            stack.enter_context(peers.storescp(f"{name} +B", folder / "raw", *fork, "+B")),
+            *stack.enter_context(peers.orthancs(folder / "orthanc")),
+        ]
+        parts = work.parts(associations)
+        contenders = [Contender(one.name, partial(peers.storescu, one, parts)) for one in receivers]
+        timings = interleave(contenders, plan.pairs, work.renew)
+        for one in receivers:
+            _check(one, len(work.instances) * (plan.pairs + 1))
+    print(f"\nreceive: {work} over {len(parts)} x storescu; {sockets}; {plan}")
+    print(table(timings, len(work.instances), work.size_bytes, on_disk=True), flush=True)
 
 
-def _send(receiver: Receiver, parts: Sequence[Sequence[Path]]) -> None:
-    words = [need("storescu", "dcmtk"), "-aec", receiver.ae_title, "-aet", "SENDER"]
-    words += ["127.0.0.1", str(receiver.port)]
-    running = [
-        subprocess.Popen([*words, *map(str, part)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for part in parts
-    ]
-    for one in running:
-        said, _ = one.communicate()
-        if one.returncode != 0:
-            raise NotMeasured(f"storescu to {receiver.name} failed: {said.decode()[-1000:]}")
-
-
-def _check(receiver: Receiver, count: int) -> None:
+def _check(receiver: peers.Receiver, count: int) -> None:
     if (kept := receiver.kept()) != count:
         raise NotMeasured(f"{receiver.name} keeps {kept} instances, but {count} were sent to it")

@@ -13,15 +13,13 @@ from appliance.index import job_list
 from appliance.index.jobs import Job
 from appliance.streams.catalog import read_stream
 from appliance.worker.container import Docker
+from benchmarks.peers import shipped_node
 from benchmarks.plan import NotMeasured, Plan
-from benchmarks.receivers import shipped_node
 from tests.kit import dicom, engine
 from tests.kit.node import Node
 
 _STREAM, _AE_TITLE, _IMAGE = "echo", "ECHO", "brookbox/echo:1.0.0"
 _SLICES = 3
-
-Stations = dict[str, datetime]
 
 
 def run(plan: Plan) -> None:
@@ -41,7 +39,8 @@ def measure(plan: Plan, executor: str) -> None:
     node.start()
     try:
         node.wait_for_stream(_AE_TITLE)
-        quiet = timedelta(seconds=read_stream(node.home / "streams" / _STREAM).good_info.quiet_seconds or 0)
+        info = read_stream(node.home / "streams" / _STREAM).good_info
+        quiet = timedelta(seconds=info.quiet_seconds or 0)
         roads = [_road(node, executor, number, quiet) for number in range(1, plan.runs + 1)]
     finally:
         node.stop()
@@ -55,12 +54,12 @@ def _road(node: Node, executor: str, number: int, quiet: timedelta) -> dict[str,
     node.send(files, _AE_TITLE)
     job = node.wait_for_jobs(number)[-1]
     if (job.state, job.executor) != ("succeeded", executor):
-        raise NotMeasured(f"job {job.id} {job.state} as a {job.executor or 'nothing'}: {job.reason}")
+        raise NotMeasured(f"job {job.id} {job.state} as a {job.executor}: {job.reason}")
     quiet_at = job.last_instance_at + quiet
     return {name: (at - quiet_at).total_seconds() for name, at in _stations(node, job).items()}
 
 
-def _stations(node: Node, job: Job) -> Stations:
+def _stations(node: Node, job: Job) -> dict[str, datetime]:
     with node.db.read() as connection:
         steps = {step.name: step.started_at for step in job_list.steps_of(connection, job.id)}
     assert job.started_at is not None

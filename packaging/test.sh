@@ -27,7 +27,7 @@ if [ "$(id -u)" = 0 ] && command -v dockerd >/dev/null && ! answers; then
 fi
 
 step "ruff"
-"$bin/ruff" check appliance web tests streams
+"$bin/ruff" check appliance web tests streams benchmarks
 step "mypy"
 "$bin/mypy"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from appliance.amounts import of_memory
 from appliance.index.jobs import Job
 from appliance.index.states import ACTIVE
-from web.wording import lasted, size
+from web.wording import lasted
 
 _RUN_AS = {"container": "container", "process": "plain process"}
 _PRIORITIES = {1: "high", 0: "normal", -1: "low"}
@@ -27,7 +28,7 @@ def facts_of(job: Job) -> list[tuple[str, str]]:
         ("GPUs", job.gpu_devices),
         ("Run time", lasted(lasting)),
         ("Exit code", "" if job.exit_code is None else str(job.exit_code)),
-        ("Peak memory", size(job.peak_memory_bytes)),
+        ("Peak memory", of_memory(job.peak_memory_bytes) if job.peak_memory_bytes else ""),
         ("Study UID", job.study_uid),
         ("Series UID", job.series_uid),
         ("Routing", job.routing_note),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from appliance import amounts
 from appliance.index.states import DeliveryState, JobState
 
 JOB_STATES = {
@@ -51,16 +52,8 @@ def lasted(length: timedelta | float | None) -> str:
 
 
 def size(bytes_: int | float | None) -> str:
-    """Say a number of bytes: 532 B, 12.4 MB, 2 GB (1 MB is 1024 x 1024 bytes)."""
-    if bytes_ is None:
-        return ""
-    amount = float(bytes_)
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if amount < 1024 or unit == "TB":
-            break
-        amount /= 1024
-    text = f"{amount:.0f}" if unit == "B" or amount >= 100 else f"{amount:.1f}"
-    return f"{text.removesuffix('.0')} {unit}"
+    """Say the size of a file or a volume: 532 B, 12.4 MB, 2 GB; "" when it is not known."""
+    return "" if bytes_ is None else amounts.of_disk(bytes_)
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from appliance import settings_file
+from appliance.errors import SettingsError, explain
 from appliance.settings import Settings
 
 if TYPE_CHECKING:
     from appliance.index.database import Database
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """The global options of one call."""
 
@@ -25,8 +27,32 @@ class Asked:
     as_json: bool = False
 
     def settings(self) -> Settings:
-        """Read the settings; SettingsError with every mistake."""
+        """Give the settings; while they have mistakes, after a note, those of the running node.
+
+        SettingsError with every mistake when no node runs.
+        """
+        return self._settings
+
+    def good_settings(self) -> Settings:
+        """Read the settings; SettingsError with every mistake, whatever runs."""
         return settings_file.load(self.config, self.home)
+
+    def settings_in_force(self) -> Settings | None:
+        """Give the settings that the running node works with; None when none runs."""
+        from appliance.cli.in_force import of_running_node
+
+        return of_running_node(self.config, self.home)
+
+    @functools.cached_property
+    def _settings(self) -> Settings:
+        try:
+            return self.good_settings()
+        except SettingsError as error:
+            found = self.settings_in_force()
+            if found is None:
+                raise
+            print(f"{explain(error)}\n{GOES_ON}", file=sys.stderr)
+            return found
 
     def open_index(self) -> Database:
         """Open the node's index for a question or an act of a person."""
@@ -34,6 +60,8 @@ class Asked:
 
         return open_index(self.settings())
 
+
+GOES_ON = "Until then the node that runs goes on with the settings that it had; here they are used."
 
 pass_asked = click.make_pass_decorator(Asked, ensure=True)
 

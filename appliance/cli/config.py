@@ -44,7 +44,7 @@ def config() -> None:
 @pass_asked
 def check(asked: Asked) -> None:
     """Read the settings and say every mistake, as file and line."""
-    settings = asked.settings()
+    settings = asked.good_settings()
     if asked.as_json:
         show.as_json({"good": True, "file": settings.source})
     elif settings.source:
@@ -58,7 +58,7 @@ def check(asked: Asked) -> None:
 @pass_asked
 def show_settings(asked: Asked, changed: bool) -> None:
     """Show every setting, its value and its help."""
-    settings = asked.settings()
+    settings = asked.good_settings()
     if asked.as_json:
         show.as_json(as_tree(settings))
         return
@@ -84,7 +84,7 @@ def sample(supervisord: bool) -> None:
 @pass_asked
 def reload(asked: Asked) -> None:
     """Have the running node read its settings again; a broken file changes nothing."""
-    done = reload_node(asked.settings())
+    done = reload_node(asked.good_settings())
     if asked.as_json:
         show.as_json(done)
         return

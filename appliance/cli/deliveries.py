@@ -39,7 +39,8 @@ def list_deliveries(asked: Asked, state: tuple[str, ...], destination: str, limi
         (d.id, d.job_id, d.destination, d.what, d.state, d.due_at, d.attempt, d.message)
         for d in found
     ]
-    show.table(columns, rows, "There is no such delivery.")
+    is_filtered = bool(state or destination)
+    show.table(columns, rows, show.nothing_of("delivery", is_filtered=is_filtered))
 
 
 @deliveries.command(name="show")

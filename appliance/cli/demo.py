@@ -2,16 +2,17 @@
 
 It is a peer of the running node like any other: it sends by C-STORE, listens by
 itself, and reads the index only to tell what happens.  The route that it needs is
-added to routing.yaml and taken away again.
+added to routing.yaml and taken away again; of its files only the result is left, which
+its last line names.
 """
 
 from __future__ import annotations
 
-import functools
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
-from appliance.errors import BrookboxError, PeerError
+from appliance.errors import BrookboxError, NotFound, PeerError, RoutingChanged, RoutingError
 from appliance.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,19 +59,31 @@ def demo(asked: Asked, seconds: float) -> int:
     db = asked.open_index()
     _need_the_node(settings)
     arrived: Queue[Path] = Queue()
-    folder = Path(tempfile.mkdtemp(prefix="brookbox-demo-"))
-    with _pacs(folder, arrived) as port, _route(settings, port):
+    with _work_folder() as folder, _pacs(folder, arrived) as port, _route(settings, port):
         teller.say(f"A demo PACS listens on 127.0.0.1:{port} as {_PACS}, and a rule routes to it.")
         files, study_uid = write_phantom(folder / "phantom", _SLICES)
         teller.say(f"A phantom CT study of {len(files)} slices was made.")
         _send(settings, files)
         teller.say(f"It was sent to {_STREAM} by C-STORE; every slice was answered with success.")
         job = _watch(db, study_uid, teller, seconds)
-        result = _wait_for_result(arrived, teller, seconds)
-    teller.say(f"The result came back to the demo PACS: {result}")
+        kept = _keep(_wait_for_result(arrived, teller, seconds))
+    teller.say("The result came back to the demo PACS, which has stopped; its rule is gone.")
     click.echo(f"Look at the job: http://127.0.0.1:{settings.web.port}/jobs/{job.id}")
     click.echo(f"Look at its log: brookbox jobs log {job.id}")
+    click.echo(f"Look at the result, the only file that the demo leaves here: {kept}")
     return 0
+
+
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="brookbox-demo-") as name:
+        yield Path(name)
+
+
+def _keep(result: Path) -> Path:
+    """Move the picture to where a person may look at it when all else is removed."""
+    folder = Path(tempfile.mkdtemp(prefix="brookbox-demo-"))
+    return Path(shutil.move(result, folder / "montage.dcm"))
 
 
 def _need_the_node(settings: Settings) -> None:
@@ -114,33 +128,40 @@ def _pacs(folder: Path, arrived: Queue[Path]) -> Iterator[int]:
 
 @contextmanager
 def _route(settings: Settings, port: int) -> Iterator[None]:
-    """Have the results of the demo sent to the demo PACS, as long as the demo runs."""
-    from appliance.router import edit, edit_text
+    """Have the results of the demo sent to the demo PACS, as long as the demo runs.
 
-    def change(one: Any) -> None:
-        edit.change(settings, one, "brookbox demo", datetime.now(UTC))
+    Afterwards routing.yaml is what it was; changes that a person made meanwhile stay.
+    """
+    from appliance.router import edit, routing_file
 
-    facts = {"ae_title": _PACS, "host": "127.0.0.1", "port": port}
-    rule = {"name": _RULE, "calling": _SENDER, "to": [_DESTINATION], "stop": True}
-    with _ignoring_missing():
-        change(lambda text: edit_text.remove_rule(text, _RULE))
-    change(functools.partial(edit_text.put_destination, name=_DESTINATION, fields=facts))
-    change(functools.partial(edit_text.add_rule, fields=rule, position=1))
+    # There is none, unless a demo was killed in its middle.
+    with suppress(NotFound, RoutingError):
+        edit.change(settings, _without_route, _RULE, datetime.now(UTC))
+    before = edit.load(settings)
+    routed = _with_route(before.text, port)
+    edit.save(settings, routed, before.digest, _RULE, datetime.now(UTC))
     try:
         yield
     finally:
-        change(functools.partial(edit_text.remove_rule, name=_RULE))
-        change(functools.partial(edit_text.remove_destination, name=_DESTINATION))
+        ours = routing_file.digest_of(routed)
+        try:
+            edit.save(settings, before.text, ours, _RULE, datetime.now(UTC))
+        except RoutingChanged:
+            edit.change(settings, _without_route, _RULE, datetime.now(UTC))
 
 
-@contextmanager
-def _ignoring_missing() -> Iterator[None]:
-    from appliance.errors import NotFound, RoutingError
+def _with_route(text: str, port: int) -> str:
+    from appliance.router import edit_text
 
-    try:
-        yield
-    except (NotFound, RoutingError):  # there was none: no demo was stopped in its middle
-        return
+    facts = {"ae_title": _PACS, "host": "127.0.0.1", "port": port}
+    rule = {"name": _RULE, "calling": _SENDER, "to": [_DESTINATION], "stop": True}
+    return edit_text.add_rule(edit_text.put_destination(text, _DESTINATION, facts), rule, 1)
+
+
+def _without_route(text: str) -> str:
+    from appliance.router import edit_text
+
+    return edit_text.remove_destination(edit_text.remove_rule(text, _RULE), _DESTINATION)
 
 
 def _send(settings: Settings, files: list[Path]) -> None:
@@ -189,7 +210,7 @@ def _sentence(job: Job) -> str:
     if job.state == "running":
         how = "as a container" if job.executor == "container" else "as a plain process"
         return f"Job {job.id} runs{' ' + how if job.executor else ''}."
-    return f"Job {job.id} {job.state} with {job.result_count} result(s)."
+    return f"Job {job.id} {job.state} with {show.count(job.result_count, 'result')}."
 
 
 def _wait_for_result(arrived: Queue[Path], teller: _Teller, seconds: float) -> Path:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import click
 
 from appliance.cli import show
-from appliance.cli.asked import Asked, pass_asked
+from appliance.cli.asked import GOES_ON, Asked, pass_asked
 from appliance.cli.docker_checks import check_docker
 from appliance.cli.prepare import listening
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, RoutingError, SettingsError
 from appliance.health import machine_checks, node_checks, node_lock
-from appliance.health.finding import Finding, is_well, ok, wrong
+from appliance.health.finding import Finding, is_well, ok, warn, wrong
 from appliance.housekeeper import clock
 from appliance.index.database import Database, open_index
 from appliance.settings import Settings
@@ -39,10 +39,13 @@ def doctor(asked: Asked) -> int:
 
 def _settings_first(asked: Asked) -> Iterator[Finding]:
     try:
-        settings = asked.settings()
+        settings = asked.good_settings()
     except SettingsError as error:
         for line in str(error).splitlines():
             yield wrong("settings", line, error.remedy)
+        if (in_force := asked.settings_in_force()) is not None:
+            yield warn("settings", GOES_ON, "mend the lines above, then: brookbox config reload")
+            yield from examine(in_force)
         return
     where = settings.source or "no file: everything is at its default"
     yield ok("settings", f"The settings are good ({where}).")
@@ -81,6 +84,7 @@ def _with_index(settings: Settings, db: Database | None, runs: bool) -> Iterable
 
 
 def _check_routing(settings: Settings) -> Iterator[Finding]:
+    from appliance.cli.routing import counts_of
     from appliance.router import routing_file
 
     try:
@@ -89,10 +93,9 @@ def _check_routing(settings: Settings) -> Iterator[Finding]:
         for line in str(error).splitlines():
             yield wrong("routing", line, error.remedy)
         return
-    counts = f"{len(found.destinations)} destinations, {len(found.rules)} rules"
-    is_there = settings.routing_file.is_file()
-    none = f"There is no {settings.routing_file}: nothing is sent."
-    yield ok("routing", f"{settings.routing_file} is good: {counts}." if is_there else none)
+    file = settings.routing_file
+    good = f"{file} is good: {counts_of(found)}."
+    yield ok("routing", good if file.is_file() else f"There is no {file}: nothing is sent.")
 
 
 def _opened(settings: Settings) -> Database | None:

@@ -25,4 +25,6 @@ def events(asked: Asked, kind: str, study: str, job: int | None, limit: int) -> 
         show.as_json(found)
         return
     rows = [(e.at, e.kind, e.who, e.job_id, e.sentence) for e in found]
-    show.table(("when", "kind", "who", "job", "what"), rows, "There is no such event.")
+    is_filtered = bool(kind or study or job is not None)
+    columns = ("when", "kind", "who", "job", "what")
+    show.table(columns, rows, show.nothing_of("event", is_filtered=is_filtered))

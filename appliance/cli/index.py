@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
 from appliance.cli import show
-from appliance.cli.asked import Asked, confirm, pass_asked
+from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.disk.layout import Layout
-from appliance.health import node_lock, stored_files
-from appliance.health.job_folders import job_ids
-from appliance.index import backup, database, file_check, migrate
-from appliance.index import rebuild as from_files
+from appliance.errors import IndexUnavailable
+from appliance.health import from_files, node_lock, stored_files
+from appliance.health.from_files import Made
+from appliance.index import database, file_check, migrate
 from appliance.index.database import Database
+from appliance.index.former import Former
+from appliance.index.rebuild import NOT_IN_FILES
 from appliance.settings import Settings
 
 _SHOWN = 20
@@ -71,7 +71,8 @@ def check(asked: Asked, digests: bool) -> int:
             }
         )
         return 0 if good else 1
-    click.echo(f"{len(known)} instances, {len(found)} files.")
+    instances = show.count(len(known), "instance")
+    click.echo(f"{instances}, {show.count(len(found), 'file')}.")
     if damage:
         click.echo(f"The database is damaged: {damage}")
         show.note("try: brookbox restore FOLDER, or brookbox index rebuild")
@@ -87,56 +88,79 @@ def check(asked: Asked, digests: bool) -> int:
 def rebuild(asked: Asked, yes: bool) -> None:
     """Make the index again from the files; the node must be stopped.
 
-    The present index is kept beside the new one.
+    The present index is kept beside the new one.  A study that has no ended job gets a new
+    one when the node starts.
     """
     settings = asked.settings()
+    from_files.check_used(settings)
     layout = Layout(settings.data_root)
     layout.make()
-    show.note(f"Files do not tell: {from_files.NOT_IN_FILES}.")
-    confirm("Make the index again from the files?", yes=yes)
     with node_lock.held(layout.run):
         node_lock.wait_for_leftovers(layout.root, 60)
-        done, aside = _rebuild(settings, layout)
+        former = _former(settings)
+        show.note(f"Files do not tell: {NOT_IN_FILES}.")
+        confirm("Make the index again from the files?", yes=yes)
+        made = from_files.make_again(settings, former, datetime.now(UTC), who(), show.complain)
     if asked.as_json:
-        show.as_json({"rebuilt": done, "former_index": aside})
-        return
+        show.as_json(
+            {
+                "rebuilt": made.rebuilt,
+                "former_index": made.aside,
+                "former_read": former is not None,
+                "unended_jobs": made.fates,
+                "unsent_jobs": former.unsent if former else None,
+            }
+        )
+    else:
+        _tell_made(made, former)
+
+
+def waiting(arrivals: int) -> str:
+    """Say what becomes of what was received and has no ended job."""
+    return (
+        f"{show.count(arrivals, 'study')} had no ended job: a job of each is made when the node "
+        "runs. Nobody knows whether it had come whole, so it counts as possibly incomplete."
+    )
+
+
+def _former(settings: Settings) -> Former | None:
+    """Read what only the present index knows; say so when nobody will know it any more."""
+    former, why = None, "There is no index now"
+    try:
+        former = from_files.read_former(settings)
+    except IndexUnavailable as error:
+        why = f"The present index cannot be read ({error})"
+    if former is None:
+        show.note(
+            f"{why}: the jobs that waited or ran are not known. One that a person had queued, or "
+            "that was for a second AE title, is lost."
+        )
+    elif former.unended:
+        jobs = ", ".join(str(job.id) for job in former.unended)
+        show.note(f"Files do not tell of these jobs, which wait or run: {jobs}.")
+    return former
+
+
+def _tell_made(made: Made, former: Former | None) -> None:
+    done = made.rebuilt
     click.echo(
-        f"The index holds {done.instances} instances of {done.studies} studies, "
-        f"{done.receptions} receptions and {done.jobs} ended jobs."
+        f"The index holds {show.count(done.instances, 'instance')} of "
+        f"{show.count(done.studies, 'study')}, {show.count(done.receptions, 'reception')} and "
+        f"{show.count(done.jobs, 'ended job')}."
     )
     click.echo(f"The next job is {done.next_job_id}.")
-    if aside:
-        click.echo(f"The index that was there is now {aside}.")
-
-
-def _rebuild(settings: Settings, layout: Layout) -> tuple[from_files.Rebuilt, Path | None]:
-    def complain(path: Path, why: str) -> None:
-        show.note(f"{path}: {why}")
-
-    new, part = _beside(settings)
-    db = database.connect(new)
-    try:
-        migrate.migrate(db)
-        done = from_files.rebuild(
-            db,
-            stored_files.stored_files(layout, complain),
-            stored_files.job_records(layout, complain),
-            max(job_ids(layout), default=0),
-        )
-    finally:
-        db.close()
-    return done, backup.take_over(settings, part, datetime.now(UTC)) if part else None
-
-
-def _beside(settings: Settings) -> tuple[Settings, Path | None]:
-    """Give settings of a new SQLite file beside the present one; PostgreSQL is filled in place."""
-    if backup.saved_name(settings) != "index.sqlite3":
-        return settings, None
-    part = database.sqlite_file(settings).with_name("index.sqlite3.rebuilt")
-    for tail in ("", "-wal", "-shm"):
-        Path(f"{part}{tail}").unlink(missing_ok=True)
-    url = f"sqlite:///{part}"
-    return dataclasses.replace(settings, index=dataclasses.replace(settings.index, url=url)), part
+    if done.arrivals:
+        click.echo(waiting(done.arrivals))
+    for fate in made.fates:
+        click.echo(fate.sentence)
+        if fate.remedy:
+            click.echo(f"  try: {fate.remedy}")
+    if former and former.unsent:
+        jobs = ", ".join(str(job) for job in former.unsent)
+        click.echo(f"Results of these jobs were not all sent, and are not sent now: {jobs}.")
+        click.echo(f"  try: brookbox jobs run-again {former.unsent[0]}")
+    if made.aside:
+        click.echo(f"The index that was there is now {made.aside}.")
 
 
 def _changed(db: Database, layout: Layout) -> Iterator[str]:

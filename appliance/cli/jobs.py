@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from appliance import bells
+from appliance.amounts import of_memory
 from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.disk.layout import Layout
@@ -58,7 +59,8 @@ def list_jobs(asked: Asked, state: tuple[str, ...], stream: str, study: str, lim
         )
         for j in found
     ]
-    show.table(columns, rows, "There is no such job.")
+    is_filtered = wanted != job_list.Filter()
+    show.table(columns, rows, show.nothing_of("job", is_filtered=is_filtered))
 
 
 @jobs.command(name="show")
@@ -224,7 +226,7 @@ def _facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "run by", f"{job.executor} on {job.worker}" if job.executor else ""
     yield "image", f"{job.image} {job.image_id}".strip()
     yield "exit code", job.exit_code
-    yield "peak memory", show.size(job.peak_memory_bytes) if job.peak_memory_bytes else ""
+    yield "peak memory", of_memory(job.peak_memory_bytes) if job.peak_memory_bytes else ""
     yield "held", "until a person releases its results" if job.is_held else ""
     yield "possibly incomplete", "yes" if job.incomplete else ""
     yield "superseded by", job.superseded_by

@@ -6,6 +6,7 @@ hold what only `brookbox status` uses.  Exit code 0 is done, 1 failed, 2 misused
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -69,6 +70,18 @@ class _Lazy(click.Group):
         command = getattr(importlib.import_module(f"appliance.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            # click knows what was meant only among commands that are imported already.
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{close[0]}'?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -90,8 +90,9 @@ def _install_streams(settings: Settings, say: Say) -> None:
 
 
 def _migrate(settings: Settings, say: Say) -> None:
+    from appliance.health.backups import make_backup
     from appliance.index import migrate
-    from appliance.index.backup import save_index, saved_name, why_no_save
+    from appliance.index.backup import why_no_save
     from appliance.index.database import connect
 
     db = connect(settings)
@@ -100,14 +101,13 @@ def _migrate(settings: Settings, say: Say) -> None:
         if not migrate.needs_migration(db):
             return
         if found is not None:
-            name = f"before-{migrate.wanted_version()}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-            folder = Layout(settings.data_root).backups / name
-            folder.mkdir(mode=0o700)
+            now = datetime.now(UTC)
+            name = f"before-{migrate.wanted_version()}-{now:%Y%m%dT%H%M%SZ}"
             if why_not := why_no_save(settings):
                 say(f"There is no backup before the migration: {why_not}.")
             else:
-                save_index(settings, folder / saved_name(settings))
-                say(f"The index was saved to {folder} before its migration.")
+                made = make_backup(settings, Layout(settings.data_root).backups, now, name=name)
+                say(f"A backup was made before the migration of the index: {made.folder}.")
         migrate.migrate(db)
         if found is not None:
             say(f"The index went from schema {found} to {migrate.wanted_version()}.")

@@ -53,8 +53,7 @@ def check(asked: Asked) -> None:
     if asked.as_json:
         show.as_json({"good": True, "file": settings.routing_file, "rules": len(found.rules)})
     elif settings.routing_file.is_file():
-        counts = f"{len(found.destinations)} destinations, {len(found.rules)} rules"
-        click.echo(f"{settings.routing_file} is good: {counts}.")
+        click.echo(f"{settings.routing_file} is good: {counts_of(found)}.")
     else:
         click.echo(f"There is no {settings.routing_file}: nothing is sent.")
 
@@ -127,6 +126,12 @@ def _when(rule: Rule) -> str:
 
 def _then(rule: Rule) -> str:
     return "stop" if rule.stop else "next rule"
+
+
+def counts_of(found: Routing) -> str:
+    """Say how many destinations and rules there are."""
+    destinations = show.count(len(found.destinations), "destination")
+    return f"{destinations}, {show.count(len(found.rules), 'rule')}"
 
 
 def _tree(found: Routing) -> dict[str, object]:

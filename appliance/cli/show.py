@@ -40,6 +40,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
     Console(width=None if sys.stdout.isatty() else _UNREADABLE_WIDTH, highlight=False).print(made)
 
 
+def nothing_of(thing: str, *, is_filtered: bool) -> str:
+    """Say that a list is empty: since nothing matches, or since there is nothing yet."""
+    return f"No {thing} matches." if is_filtered else f"There are no {_many(thing)} yet."
+
+
+def count(number: int, thing: str) -> str:
+    """Say a number of things: 1 rule, 3 rules, 2 deliveries."""
+    return f"{number} {thing if number == 1 else _many(thing)}"
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one a line; empty values are left out."""
     known = [(name, printable(value)) for name, value in pairs if value not in (None, "", ())]
@@ -64,13 +74,13 @@ def note(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
-def size(count: float) -> str:
-    """Give bytes in the largest unit that leaves a whole number in front."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+def complain(path: Path, why: str) -> None:
+    """Say of one file what is wrong with it; the work goes on without it."""
+    note(f"{printable(path)}: {why}")
+
+
+def _many(thing: str) -> str:
+    return f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
 
 
 def _plain(value: Any) -> Any:

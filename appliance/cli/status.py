@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from appliance.amounts import of_disk
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.disk.layout import Layout
@@ -46,7 +47,7 @@ def _show(settings: Settings, view: Overview) -> None:
         [
             ("jobs", _counts(view.jobs)),
             ("deliveries", _counts(view.deliveries)),
-            ("disk", f"{show.size(view.free_bytes)} of {show.size(view.size_bytes)} free"),
+            ("disk", f"{of_disk(view.free_bytes)} of {of_disk(view.size_bytes)} free"),
             ("gearmand", view.gearmand or "answers"),
         ]
     )

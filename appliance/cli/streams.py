@@ -141,7 +141,8 @@ def run(asked: Asked, folder: Path, source: Path, output: Path) -> int:
     click.echo(f"It {ran.state} {way} after {ran.seconds} s. {ran.reason} {ran.message}".rstrip())
     if ran.remedy:
         show.note(f"try: {ran.remedy}")
-    click.echo(f"{len(ran.results)} results and {len(ran.others)} other files are in {output}.")
+    results = show.count(len(ran.results), "result")
+    click.echo(f"{results} and {show.count(len(ran.others), 'other file')} are in {output}.")
     return 0 if ran.state == "succeeded" else 1
 
 

@@ -31,7 +31,7 @@ _READY_SECONDS = 60.0
 def up(asked: Asked) -> int:
     """Start the node in the foreground; Ctrl-C stops all of it."""
     begun = time.monotonic()
-    settings = asked.settings()
+    settings = asked.good_settings()
     layout = Layout(settings.data_root)
     _make_folders(layout)
     _say(f"Starting the node in {layout.root}.")

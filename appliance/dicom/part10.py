@@ -81,14 +81,19 @@ def read_meta(source: Buffer | Path) -> tuple[FileMeta, int]:
     """Read File Meta, and where the data set begins; a bare data set begins at 0.
 
     A transfer syntax that is not stated is guessed from the data set's first
-    element.  Raises CannotUnderstand when there is no DICOM at all.
+    element.  In a file that this node wrote File Meta ends where its group length
+    says: the data set of a sender may begin with elements of group 0002 too, which
+    tell nothing of this file.  Raises CannotUnderstand when there is no DICOM at all.
     """
     with opened(source) as view:
         at = 132 if bytes(view[128:132]) == b"DICM" else 0
         values: dict[int, bytes] = {}
-        while _is_meta(view, at):
+        end = len(view)
+        while _is_meta(view, at) and not (at >= end and _is_ours(values)):
             element, value, at = _next(view, at)
             values[element] = value
+            if element == 0 and len(value) == 4:
+                end = at + struct.unpack("<L", value)[0]
         start = bytes(view[at : at + 8])
     texts = {
         field: values.get(element, b"").rstrip(b"\0 ").lstrip(b" ").decode("ascii", "replace")
@@ -124,6 +129,10 @@ def _element(element: int, vr: bytes, value: bytes) -> bytes:
 
 def _is_meta(view: memoryview, at: int) -> bool:
     return at + 8 <= len(view) and struct.unpack_from("<H", view, at)[0] == 2
+
+
+def _is_ours(values: dict[int, bytes]) -> bool:
+    return values.get(0x0012, b"").rstrip(b"\0") == IMPLEMENTATION_CLASS_UID.encode()
 
 
 def _next(view: memoryview, at: int) -> tuple[int, bytes, int]:

@@ -21,6 +21,7 @@ from appliance.errors import CannotUnderstand
 DEEPEST = 64
 MOST_ELEMENTS = 10_000_000
 MOST_INFLATED_BYTES = 64 * 1024 * 1024
+_MOST_PADDING = 1_000_000
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -115,6 +116,7 @@ class _Walk:
         self._values: dict[int, bytes] = {}
         size = len(buffer)
         self._frames = [_Frame("data set", size, size, encoding.is_implicit)]
+        self._padding_at: int | None = None
         self._notice_encoding()
 
     def run(self) -> dict[int, bytes]:
@@ -243,8 +245,16 @@ class _Walk:
             frame.is_implicit = at + 8 + length <= frame.limit
 
     def _is_padding(self) -> bool:
-        rest = self._buffer[self._at :]
-        return len(rest) < 1_000_000 and not any(rest)
+        # Counted once: of zeros that a byte follows every step would ask again.
+        if self._padding_at is None:
+            self._padding_at = len(self._buffer) - _zeros_at_end(self._buffer)
+        return self._at >= self._padding_at
+
+
+def _zeros_at_end(buffer: memoryview) -> int:
+    """Count the zero bytes that end a data set, as far as padding may go."""
+    end = bytes(buffer[-_MOST_PADDING:])
+    return len(end) - len(end.rstrip(b"\0"))
 
 
 def _vr_of(tag: int) -> bytes:

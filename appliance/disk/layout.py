@@ -30,6 +30,11 @@ class JobFolder:
         return self.path / "OUTPUT"
 
     @property
+    def of_a_run(self) -> tuple[Path, ...]:
+        """INPUT, and what else a run has while it goes on; nothing of it outlives the job."""
+        return (self.input, *(self.path / name for name in ("magickbox", "home", "tmp", "told")))
+
+    @property
     def info(self) -> Path:
         """What the stream is told of the job."""
         return self.path / "info.json"

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.amounts import DISK_GB
 from appliance.disk.layout import Layout
 
-_GB = 1024**3
 _FEWEST_INODES = 1000
 
 
@@ -48,7 +48,7 @@ def measure(folder: Path) -> Space:
 
 def reserve_bytes(space: Space, reserve_gb: float, reserve_percent: float) -> int:
     """Give what is always left free: the larger of the two settings."""
-    return int(max(reserve_gb * _GB, space.total_bytes * reserve_percent / 100))
+    return int(max(reserve_gb * DISK_GB, space.total_bytes * reserve_percent / 100))
 
 
 def is_short(space: Space, reserve_gb: float, reserve_percent: float) -> bool:

@@ -49,11 +49,16 @@ def launch(
     The caller rings.
     """
     with db.read() as connection:
-        wanted = _wanted(connection, root, arrival, info)
+        received = _received(connection, arrival)
+        wanted = _wanted(connection, root, arrival, info, received)
     digest = input_digest(wanted) if wanted else ""
     try:
         with db.write() as connection:
             launched = _settle(connection, arrival, verdict, info, on_resend, wanted, digest, now)
+            # Asked once the arrival is closed, when nothing can be added to it any more.  Its
+            # last time alone does not tell: what began to come earlier may be in only now.
+            if _received(connection, arrival) != received:
+                raise _SomethingCame
     except _SomethingCame:
         return None
     return launched
@@ -75,9 +80,12 @@ class _SomethingCame(Exception):
 
 
 def _wanted(
-    connection: Connection, root: Path, arrival: OpenArrival, info: StreamInfo | None
+    connection: Connection,
+    root: Path,
+    arrival: OpenArrival,
+    info: StreamInfo | None,
+    received: list[Instance],
 ) -> list[Instance]:
-    received = _received(connection, arrival)
     if info is None or not info.accepts:
         return received
     series = {one.series_uid: one for one in catalog.series_of(connection, arrival.study_uid)}

@@ -20,7 +20,7 @@ from appliance.dispatcher import completeness, launch, learning, reconcile
 from appliance.dispatcher.completeness import Quiet, Verdict
 from appliance.dispatcher.ringer import Ringer
 from appliance.errors import BrookboxError, IndexUnavailable, explain
-from appliance.index import arrivals, beats
+from appliance.index import arrivals, beats, set_back
 from appliance.index.arrivals import OpenArrival
 from appliance.index.database import Database, open_index
 from appliance.queue.rings import Ring
@@ -33,6 +33,7 @@ _BEAT = timedelta(seconds=10)
 _COALESCE_SECONDS = 0.05
 _CHANGED = timedelta(seconds=0.1)
 _STUCK = timedelta(seconds=30)
+_AHEAD = timedelta(seconds=5)  # no receiver's clock is another than ours
 
 
 def run(settings: Settings) -> int:
@@ -129,6 +130,10 @@ class Dispatcher:
         rules = self._settings.completeness
         active_since = now - timedelta(seconds=rules.idle_seconds)
         is_open = arrivals.open_arrivals(self._db, active_since)
+        if any(arrival.last_instance_at - now > _AHEAD for arrival in is_open):
+            moved = set_back.pull_back(self._db, now)
+            logs.get().warning("the clock was set back, studies wait from now on", arrivals=moved)
+            is_open = arrivals.open_arrivals(self._db, active_since)
         learned = arrivals.learned_quiet(self._db) if is_open else {}
         next_at = now + _TICK
         for arrival in is_open:

@@ -13,13 +13,12 @@ from datetime import datetime, timedelta
 
 import psutil
 
+from appliance.amounts import of_disk
 from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.health import answers
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.settings import Settings
-
-_GB = 1024**3
 
 
 def check_data_root(settings: Settings) -> Iterator[Finding]:
@@ -50,16 +49,16 @@ def check_space(settings: Settings) -> Iterator[Finding]:
     while not place.exists():
         place = place.parent
     volume, rules = space.measure(place), settings.receiver
-    free, size = volume.free_bytes / _GB, volume.total_bytes / _GB
-    told = f"{free:.1f} GB of {size:.1f} GB are free on the volume of {place}"
+    free, size = of_disk(volume.free_bytes), of_disk(volume.total_bytes)
+    told = f"{free} of {size} are free on the volume of {place}"
     if volume.inodes:
         told += f", {100 * volume.free_inodes / volume.inodes:.0f} % of its inodes"
     if why := space.degraded(Layout(settings.data_root)):
         sentence = f"A sync failed on the volume, so nothing is received: {why}"
         yield wrong(about, sentence, "check the disk (dmesg), then stop and start the node")
     if space.is_short(volume, rules.reserve_gb, rules.reserve_percent):
-        reserve = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent) / _GB
-        sentence = f"{told}: new associations are refused below {reserve:.1f} GB."
+        reserve = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent)
+        sentence = f"{told}: new associations are refused below {of_disk(reserve)}."
         remedy = f"make room there (du -sh {settings.data_root}/*), or give it a larger disk"
         yield wrong(about, sentence, remedy)
     elif volume.used_percent > settings.housekeeper.high_percent:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
-from appliance.health.backups import MANIFEST
+from appliance.health.backup_folders import found_in
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.index import beats, events, file_check, lanes, migrate
 from appliance.index.beats import Beat
@@ -55,7 +55,8 @@ def check_queue(settings: Settings) -> Iterator[Finding]:
     try:
         for server in look(settings.queue.servers):
             count = len(server.listeners)
-            yield ok("gearmand", f"gearmand {server.version} at {server.server}, {count} lanes.")
+            lanes_of_it = f"{count} lane{'' if count == 1 else 's'}"
+            yield ok("gearmand", f"gearmand {server.version} at {server.server}, {lanes_of_it}.")
     except QueueUnavailable as error:
         log = settings.data_root / "logs" / "gearmand.log"
         remedy = f"brookbox up starts it; when the node runs, read {log}"
@@ -87,11 +88,11 @@ def check_processes(db: Database, runs: bool) -> Iterator[Finding]:
 def check_backups(settings: Settings, now: datetime) -> Iterator[Finding]:
     """Look when the index was backed up last."""
     folder = Layout(settings.data_root).backups
-    made = sorted(path for path in folder.glob("*") if (path / MANIFEST).is_file())
+    made = found_in(folder)
     if not made:
         yield ok("backup", "There is no backup yet; one is made each night while the node runs.")
         return
-    at = datetime.fromtimestamp((made[-1] / MANIFEST).stat().st_mtime, UTC)
+    at = made[-1].made_at
     told = f"The last backup in {folder} is of {at:%Y-%m-%d %H:%M} UTC."
     if now - at > _OLD_BACKUP:
         yield warn("backup", told, "read housekeeper.log, or: brookbox backup DIR")

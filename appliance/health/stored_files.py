@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from appliance.health.job_folders import job_ids
 from appliance.index.rebuild import StoredFile
 
 Complain = Callable[[Path, str], None]
+Paths = Iterable[Path]
 
 
 def stored_paths(layout: Layout) -> Iterator[Path]:
@@ -26,9 +27,9 @@ def stored_paths(layout: Layout) -> Iterator[Path]:
             yield Path(folder) / name
 
 
-def stored_files(layout: Layout, complain: Complain) -> Iterator[StoredFile]:
-    """Read every stored file, the oldest first; one that cannot be read is complained of."""
-    for path in sorted(stored_paths(layout), key=lambda path: path.stat().st_mtime):
+def stored_files(layout: Layout, paths: Paths, complain: Complain) -> Iterator[StoredFile]:
+    """Read stored files, the oldest first; one that cannot be read is complained of."""
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         try:
             yield _read(layout, path)
         except (InstanceRefused, OSError) as error:

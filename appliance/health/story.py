@@ -145,7 +145,8 @@ def _whose(db: Database, settings: Settings, ae_title: str) -> list[str]:
         lines.append(f"It cannot run just now: {lane.why_not} Try: {lane.remedy}")
     else:
         lines.append(f"It can run ({lane.executor}).")
-    lines.append(f"{waiting} studies wait for it; above {settings.jobs.max_waiting} it refuses.")
+    studies = "1 study waits" if waiting == 1 else f"{waiting} studies wait"
+    lines.append(f"{studies} for it; above {settings.jobs.max_waiting} it refuses.")
     return lines
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from appliance import ids, lifecycle, logs, settings_file
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, explain
-from appliance.health import backups
+from appliance.health import backup_folders, backups
 from appliance.housekeeper import clock, removal
 from appliance.housekeeper.heartbeat import Heartbeat
 from appliance.housekeeper.sweep import Sweeper
@@ -166,8 +166,9 @@ class _Housekeeper:
     def _back_up(self, now: datetime) -> None:
         rules = self.settings.housekeeper
         folder = self._layout.backups
-        tonight = f"{backups.NIGHTLY}{now:%Y%m%d}"
-        if now.hour < rules.backup_hour_utc or any(folder.glob(f"{tonight}*")):
+        tonight = f"{backup_folders.NIGHTLY}{now:%Y%m%d}"
+        # Not one that ends in .part: that is what is left of one that was killed.
+        if now.hour < rules.backup_hour_utc or any(folder.glob(f"{tonight}T*Z")):
             return
         try:
             made = backups.make_backup(self.settings, folder, now, name=f"{tonight}T{now:%H%M%SZ}")
@@ -175,8 +176,8 @@ class _Housekeeper:
             self._no_backup = f"There is no backup of this night: {error}. Try: {error.remedy}."
             raise
         self._no_backup = ""
-        backups.remove_old_nightly(folder, rules.backups_kept)
-        logs.get().info("backup made", folder=made.folder.name)
+        logs.get().info("backup made", folder=made.folder.name, left_out=len(made.left_out))
+        backup_folders.remove_old_nightly(folder, rules.backups_kept)
 
     def _adopt_leftovers(self, now: datetime) -> None:
         """Have adopted what a dead web process left; the receiver looks after its own."""

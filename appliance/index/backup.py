@@ -29,6 +29,12 @@ def saved_name(settings: Settings) -> str:
     return "index.sqlite3" if is_sqlite else "index.pgdump"
 
 
+def sqlite_path(settings: Settings) -> Path:
+    """Name SQLite's file, also when index.url names it."""
+    database = index_url(settings).database
+    return Path(database) if database else sqlite_file(settings)
+
+
 def why_no_save(settings: Settings) -> str:
     """Say what keeps this machine from saving the index; "" when nothing does."""
     if saved_name(settings) == "index.pgdump" and not shutil.which("pg_dump"):
@@ -41,8 +47,8 @@ def why_nothing(settings: Settings) -> str:
 
     Raises IndexUnavailable when there is one that cannot be read.
     """
-    if saved_name(settings) == "index.sqlite3" and not _sqlite_path(settings).is_file():
-        return f"there is no index at {_sqlite_path(settings).absolute()}"
+    if saved_name(settings) == "index.sqlite3" and not sqlite_path(settings).is_file():
+        return f"there is no index at {sqlite_path(settings).absolute()}"
     db = connect(settings)
     try:
         return "" if found_version(db) is not None else "the index is empty"
@@ -59,7 +65,7 @@ def save_index(settings: Settings, target: Path) -> None:
     part.unlink(missing_ok=True)
     try:
         if saved_name(settings) == "index.sqlite3":
-            _save_sqlite(_sqlite_path(settings), part)
+            _save_sqlite(sqlite_path(settings), part)
         else:
             _run_postgresql("pg_dump", index_url(settings), "--format=custom", f"--file={part}")
         _durably_rename(part, target)
@@ -84,7 +90,7 @@ def load_index(settings: Settings, saved: Path, now: datetime) -> Path | None:
         url = index_url(settings)
         _run_postgresql("pg_restore", url, *restore_options, "--dbname", _libpq(url), str(saved))
         return None
-    target = _sqlite_path(settings)
+    target = sqlite_path(settings)
     part = target.with_name(target.name + ".part")
     shutil.copyfile(saved, part)
     part.chmod(0o600)
@@ -112,7 +118,7 @@ def take_over(settings: Settings, made: Path, now: datetime) -> Path | None:
     connection.close()
     check_sqlite(made)
     made.chmod(0o600)
-    target = _sqlite_path(settings)
+    target = sqlite_path(settings)
     aside = put_aside(target, f"before-rebuild-{now:%Y%m%dT%H%M%SZ}")
     _durably_rename(made, target)
     return aside
@@ -191,11 +197,6 @@ def _libpq(url: sa.URL) -> str:
     """Give the URL as libpq takes it, without the password: that goes by the environment."""
     plain = url.set(drivername="postgresql", password=None)
     return plain.render_as_string(hide_password=False)
-
-
-def _sqlite_path(settings: Settings) -> Path:
-    database = index_url(settings).database
-    return Path(database) if database else sqlite_file(settings)
 
 
 def _durably_rename(part: Path, target: Path) -> None:

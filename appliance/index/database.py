@@ -22,6 +22,13 @@ from appliance.settings import Settings
 # For signatures of those who pass one on: only the index speaks SQL.
 Connection = sa.Connection
 
+# InternalError is a PostgreSQL that may only be read: a standby, just after a failover.
+_AWAY = (
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    sa.exc.InternalError,
+    sa.exc.TimeoutError,
+)
 _PRAGMAS = (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1))
 
 
@@ -118,6 +125,7 @@ def _sqlite(url: sa.URL, busy_seconds: float) -> sa.Engine:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(
         url,
+        hide_parameters=True,  # an error's words go into the log, patients' names do not
         connect_args={"timeout": busy_seconds, "check_same_thread": False},
         pool_size=5,
         max_overflow=50,
@@ -131,6 +139,7 @@ def _postgresql(url: sa.URL, busy_seconds: float) -> sa.Engine:
     try:
         return sa.create_engine(
             url,
+            hide_parameters=True,
             pool_pre_ping=True,
             pool_size=5,
             max_overflow=20,
@@ -183,7 +192,7 @@ def _plain_errors() -> Iterator[None]:
     """Turn the drivers' operational errors into ours; mistakes of ours stay what they are."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+    except _AWAY as error:
         cause = getattr(error, "orig", None) or error
         raise IndexUnavailable(
             f"the index cannot be used just now: {str(cause).strip()}",

@@ -22,6 +22,7 @@ from appliance.disk import incoming, quarantine
 from appliance.disk.incoming import Written
 from appliance.disk.layout import Layout
 from appliance.disk.studies import Studies, dataset_digest
+from appliance.disk.sync import plain_errors
 from appliance.errors import InstanceRefused, NotFound
 from appliance.index import catalog, jobs
 from appliance.index.database import Database
@@ -30,24 +31,38 @@ from appliance.intake.filing import Arrived, Filing, Sender, path_of
 from appliance.intake.take import checked_header, refusal
 from appliance.streams.catalog import Streams
 
+_NO_META = part10.FileMeta("", "", "")
 _STAGING = re.compile(r"job-(\d+)-(\d+)")
 
 
 def adopt(db: Database, layout: Layout, streams: Streams, now: datetime) -> int:
     """Adopt the leftovers of dead processes; how many instances were filed.
 
-    Raises IndexUnavailable and DiskError: what is left then waits for the next call.
+    Raises IndexUnavailable and DiskError: what is left then waits for the next call.  A
+    file that cannot be read is left where it is and logged.
     """
     filing = Filing(db, layout)
     adopted = 0
-    for folder in incoming.abandoned(layout.incoming):
-        for path in incoming.files_in(folder):
-            adopted += _adopt_file(filing, layout, streams, path, now)
-    _sweep_staged(db, layout)
+    with plain_errors("incoming/ cannot be looked through"):
+        for folder in incoming.abandoned(layout.incoming):
+            for path in incoming.files_in(folder):
+                adopted += _adopt_readable(filing, layout, streams, path, now)
+        _sweep_staged(db, layout)
     if adopted:
         logs.get().warning("instances adopted", instances=adopted)
         bells.ring(layout.run, "dispatcher")
     return adopted
+
+
+def _adopt_readable(
+    filing: Filing, layout: Layout, streams: Streams, path: Path, now: datetime
+) -> bool:
+    """Adopt one file; one that cannot be read stays, and keeps no other from being adopted."""
+    try:
+        return _adopt_file(filing, layout, streams, path, now)
+    except OSError as error:
+        logs.get().error("a leftover cannot be read", file=path.name, reason=error.strerror)
+        return False
 
 
 def _adopt_file(
@@ -55,16 +70,18 @@ def _adopt_file(
 ) -> bool:
     """File one whole file of a dead process; False when there was nothing to do."""
     size, came_at = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    meta, start = part10.read_meta(path)
-    sender = _sender(meta, incoming.association_of(path))
+    meta, association_id = _NO_META, incoming.association_of(path)
     try:
+        meta, start = part10.read_meta(path)
         with opened(path) as view, view[start:] as data_set:
             header = checked_header(data_set, meta)
     except InstanceRefused as error:
         # Its worker died before it could say so.
+        sender = _sender(meta, association_id)
         quarantine.keep(layout, path, refusal(meta, sender, error, now))
         path.unlink()
         return False
+    sender = _sender(meta, association_id)
     is_new = not filing.is_filed(header, sender.association_id)
     if is_new:
         stream = streams.find(sender.called_ae_title)
@@ -92,9 +109,10 @@ def _sweep_staged(db: Database, layout: Layout) -> None:
         named = _STAGING.fullmatch(folder.name)
         if named is None or _is_current(db, int(named[1]), int(named[2])):
             continue
-        for path in sorted(folder.iterdir()):
-            with suppress(FileNotFoundError):  # its worker sweeps too
-                _forget_staged(db, studies, path)
+        with suppress(FileNotFoundError):  # its worker sweeps too
+            for path in sorted(folder.iterdir()):
+                with suppress(FileNotFoundError):
+                    _forget_staged(db, studies, path)
         with suppress(OSError):
             folder.rmdir()
 

@@ -91,7 +91,7 @@ def register(
 ) -> None:
     """Finish the attempt and register its results, in one transaction.
 
-    Raises LeaseLost when another attempt is the current one (nothing stays behind),
+    Raises LeaseLost when another attempt is the current one (nothing new stays behind),
     DoesNotMatch when a SOP Instance UID is another instance's (`taken` says which, the
     staging stays), IndexUnavailable and DiskError (the same call may be made again).
     """
@@ -104,7 +104,8 @@ def register(
             new = [one for one in ordered if _add(db, connection, job, one, now)]
             _link_all(layout, studies, new, now)
     except LeaseLost:
-        _remove(_staging(layout, job))
+        # Not what a call before this one has linked, whose commit failed: that is adoption's.
+        sweep_staged(layout, job.id, job.attempt + 1)
         raise
     _remove(_staging(layout, job))
 

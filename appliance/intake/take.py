@@ -103,8 +103,10 @@ class Intake:
         error: InstanceRefused,
         now: datetime,
     ) -> None:
-        id = quarantine.keep(self._layout, written.path, refusal(meta, sender, error, now))
-        written.path.unlink(missing_ok=True)
+        try:
+            id = quarantine.keep(self._layout, written.path, refusal(meta, sender, error, now))
+        finally:
+            written.path.unlink(missing_ok=True)
         logs.get().warning(
             "instance refused", status=f"0x{error.status:04X}", reason=str(error), quarantine=id
         )

@@ -131,7 +131,8 @@ def _is_overrun(called: str, streams: Streams, settings: Settings, load: Load) -
     waiting = load.waiting.get(called, 0)
     if waiting < most:
         return ""
-    return f"{waiting} studies wait for {called} already; max_waiting is {most}."
+    studies = "1 study waits" if waiting == 1 else f"{waiting} studies wait"
+    return f"{studies} for {called} already; max_waiting is {most}."
 
 
 def _shown(text: str) -> str:

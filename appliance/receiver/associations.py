@@ -172,8 +172,9 @@ class Associations:
 
 def _story(one: OpenAssociation, ending: Ending) -> str:
     sender = one.sender
+    instances = "1 instance" if one.instances == 1 else f"{one.instances} instances"
     told = (
-        f"{sender.calling_ae_title} ({sender.address}) sent {one.instances} instances "
+        f"{sender.calling_ae_title} ({sender.address}) sent {instances} "
         f"to {sender.called_ae_title}; the association was {ending}."
     )
     if one.failures:

@@ -25,10 +25,14 @@ _ABORT_SECONDS = 3.0
 
 
 def run(
-    settings: Settings, listening: socket.socket, life: lifecycle.Lifecycle, number: int
+    settings: Settings,
+    listening: socket.socket,
+    life: lifecycle.Lifecycle,
+    number: int,
+    parent: int,
 ) -> None:
     """Receive until told to stop, or until the parent dies; then end this process."""
-    lifecycle.die_with_parent()
+    lifecycle.die_with_parent(parent=parent)
     try:
         code = _receive(settings, listening, life, number)
     except BrookboxError as error:

@@ -53,7 +53,7 @@ class Children:
             if seat.process is None and time.monotonic() >= seat.start_again_at:
                 seat.process = _FORK.Process(
                     target=child.run,
-                    args=(settings, self._listening, self._life, seat.number),
+                    args=(settings, self._listening, self._life, seat.number, os.getpid()),
                     name=f"receiver-{seat.number}",
                 )
                 seat.process.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.amounts import of_disk
 from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.errors import IndexUnavailable
@@ -32,9 +33,8 @@ def _hindrance(layout: Layout, rules: Receiver) -> str:
         return f"The data volume cannot be measured: {error.strerror}."
     if not space.is_short(volume, rules.reserve_gb, rules.reserve_percent):
         return ""
-    free = volume.free_bytes / 1024**3
-    kept = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent) / 1024**3
+    kept = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent)
     return (
-        f"The data volume has {free:.1f} GB and {volume.free_inodes} inodes free; "
-        f"{kept:.1f} GB are kept in reserve (receiver.reserve_gb, receiver.reserve_percent)."
+        f"The data volume has {of_disk(volume.free_bytes)} and {volume.free_inodes} inodes free; "
+        f"{of_disk(kept)} are kept in reserve (receiver.reserve_gb, receiver.reserve_percent)."
     )

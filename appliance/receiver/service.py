@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from appliance import bells, ids, lifecycle, logs, settings_file
 from appliance.disk import space
 from appliance.disk.layout import Layout
-from appliance.errors import BrookboxError, DiskError, IndexUnavailable, explain
+from appliance.errors import BrookboxError, DiskError, IndexUnavailable, SyncFailed, explain
 from appliance.index import arrivals, beats
 from appliance.index.database import Database, connect, open_index
 from appliance.intake.adoption import adopt
@@ -28,6 +28,7 @@ from appliance.streams.catalog import streams_of
 _LOOK_SECONDS = 0.5
 _BEAT_SECONDS = 10.0
 _ADOPT_AGAIN_SECONDS = 60.0
+_TRY_AGAIN_SECONDS = 5.0
 
 
 def run(settings: Settings) -> int:
@@ -98,7 +99,9 @@ class Parent:
             bells.ring(self._layout.run, "dispatcher")
         except (IndexUnavailable, DiskError) as error:
             logs.get().error("leftovers not adopted yet", reason=str(error), remedy=error.remedy)
-            self._adopt_at = time.monotonic() + _LOOK_SECONDS
+            if isinstance(error, SyncFailed):
+                space.mark_degraded(self._layout, str(error))
+            self._adopt_at = time.monotonic() + _TRY_AGAIN_SECONDS
 
     def _beat(self) -> None:
         if time.monotonic() < self._beat_at:

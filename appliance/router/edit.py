@@ -57,8 +57,9 @@ def load(settings: Settings) -> Loaded:
 def save(settings: Settings, new_text: str, loaded_digest: str, who: str, now: datetime) -> str:
     """Replace the text of routing.yaml; give what changed, as a sentence.
 
-    Raises RoutingError with every mistake of the new text, RoutingChanged when the file
-    is not what the editor loaded.  On the disk when this returns.
+    The empty text, as `load` gives it for no file, takes the file away.  Raises RoutingError
+    with every mistake of the new text, RoutingChanged when the file is not what the editor
+    loaded.  On the disk when this returns.
     """
     new = routing_file.parse(new_text, settings, "routing.yaml")
     with _alone(settings):
@@ -158,7 +159,11 @@ def _write(settings: Settings, text: str) -> None:
     mode = stat.S_IMODE(file.stat().st_mode) if file.exists() else 0o640
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(file, text, mode)
+        if text:
+            _write_synced(file, text, mode)
+        else:
+            file.unlink(missing_ok=True)
+            _sync_folder(file.parent)
     except OSError as error:
         raise RoutingError(
             f"{file} cannot be written: {error.strerror or error}.",
@@ -177,7 +182,11 @@ def _write_synced(file: Path, text: str, mode: int) -> None:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_folder(file.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

@@ -24,13 +24,13 @@ _MAYBE = (
 
 
 def grants(stream: Stream, executor: str, *, is_confined: bool) -> tuple[str, ...]:
-    """Say what this stream is granted, a sentence each; nothing of one that cannot be read.
+    """Say what this stream is granted, a sentence each; nothing of one that cannot serve.
 
     `executor` is container or process, "" while nobody runs it; `is_confined` counts for
     a process.
     """
     info = stream.info
-    if info is None:
+    if info is None or not stream.is_good:
         return ()
     found = []
     if stream.contract == "magickbox":

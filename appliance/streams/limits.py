@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.amounts import DISK_GB, MEMORY_GB
 from appliance.settings import Settings
 from appliance.streams.info import StreamInfo
 
@@ -26,12 +27,12 @@ class Limits:
     @property
     def memory_bytes(self) -> int:
         """Memory, in bytes."""
-        return int(self.memory_gb * 1024**3)
+        return int(self.memory_gb * MEMORY_GB)
 
     @property
     def output_bytes(self) -> int:
         """What may be left in /output, in bytes."""
-        return int(self.output_gb * 1024**3)
+        return int(self.output_gb * DISK_GB)
 
     @property
     def timeout_seconds(self) -> float:

@@ -171,9 +171,14 @@ class Docker:
             found = self._api.containers(all=True, filters={"label": list(labels)})
         return [(container["Id"], container["Labels"]) for container in found]
 
-    def file_in(self, image_id: str, path: str) -> bytes | None:
+    def file_in(self, image_id: str, path: str, labels: Mapping[str, str]) -> bytes | None:
         """Read a file of an image without running anything of it; None when there is none."""
-        config = {"Image": image_id, "Cmd": ["-"], "HostConfig": {"NetworkMode": "none"}}
+        config = {
+            "Image": image_id,
+            "Cmd": ["-"],
+            "Labels": dict(labels),
+            "HostConfig": {"NetworkMode": "none"},
+        }
         container = self.create(config)
         try:
             with _translated():

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance import logs
+from appliance import ids, logs
 from appliance.errors import StreamError, StreamUnavailable
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream
@@ -110,8 +110,9 @@ class ContainerExecutor:
         if stream.contract != "magickbox":
             return None
         if image.id not in self._with_work_sh:
-            found = self._docker.file_in(image.id, profile.WORK_SH) is not None
-            self._with_work_sh[image.id] = found
+            labels = self._labels(str(ids.this_process()))
+            found = self._docker.file_in(image.id, profile.WORK_SH, labels)
+            self._with_work_sh[image.id] = found is not None
         if self._with_work_sh[image.id]:
             return None
         return Waits(
@@ -120,20 +121,21 @@ class ContainerExecutor:
         )
 
     def _run_image(self, run: Run, watch: Watch, image: Image) -> Ended:
-        ground = self._ground(run, image)
+        ground, own = self._ground(run, image), folders.stamp(run.folder)
         folders.let_in(run.folder, ground.user.uid, ground.user.gid)
         output = self._output_watch(run, ground)
-        log = LogFile(run.folder.log, int(run.limits.log_mb * 1_000_000))
-        container = self._docker.create(profile.container_config(run, ground))
-        try:
-            end, exit_code, seen = self._run_container(run, watch, container, log, output)
-        finally:
-            with contextlib.suppress(StreamError):
-                self._docker.remove(container)
-            self._take_back(run, image, ground)
-        if end.sentence:
-            log.say(end.sentence)
-        log.close()
+        with contextlib.closing(LogFile(run.folder.log, int(run.limits.log_mb * 1_000_000))) as log:
+            container = self._docker.create(profile.container_config(run, ground))
+            try:
+                end, exit_code, seen = self._run_container(run, watch, container, log, output)
+            finally:
+                with contextlib.suppress(StreamError):
+                    self._docker.remove(container)
+                # Otherwise the lease was lost, and the folder is the next attempt's.
+                if folders.stamp(run.folder) == own:
+                    self._take_back(run, ground)
+            if end.sentence:
+                log.say(end.sentence)
         peak = seen.peak_memory_bytes if seen else None
         return _ended(end, run.stream.good_info.image, image.id, exit_code, peak)
 
@@ -179,8 +181,7 @@ class ContainerExecutor:
             cpus_here=engine.cpus,
             is_remapped=engine.is_remapped,
             labels={
-                "brookbox.node": self._node,
-                "brookbox.worker": run.worker,
+                **self._labels(run.worker),
                 "brookbox.job": str(run.job.id),
                 "brookbox.attempt": str(run.job.attempt),
             },
@@ -212,19 +213,21 @@ class ContainerExecutor:
         written = tuple(sorted(written, key=lambda path: path.name != "OUTPUT"))
         return OutputWatch(written, run.limits.output_bytes, run.limits.output_files)
 
-    def _take_back(self, run: Run, image: Image, ground: Ground) -> None:
+    def _take_back(self, run: Run, ground: Ground) -> None:
         written = [place.source for place in ground.places if not place.read_only]
         if os.geteuid() != 0 and run.stream.contract == "magickbox":
             foreign = tuple(path for path in written if folders.has_foreign_files(path))
             if foreign:
-                self._help_back(image, ground.user, foreign)
-        for path in written:
-            folders.take_back(path)
+                self._help_back(ground, foreign)
+        for place in ground.places:
+            if not place.read_only:
+                is_kept = place.target == "/memory"
+                (folders.take_back_kept if is_kept else folders.take_back)(place.source)
 
-    def _help_back(self, image: Image, user: User, foreign: tuple[Path, ...]) -> None:
+    def _help_back(self, ground: Ground, foreign: tuple[Path, ...]) -> None:
         """Have a container of the same image give the files of a root container back."""
         try:
-            helper = self._docker.create(profile.helper_config(image.id, user, foreign))
+            helper = self._docker.create(profile.helper_config(ground, foreign))
             try:
                 self._docker.start(helper)
                 self._docker.wait(helper)
@@ -232,6 +235,10 @@ class ContainerExecutor:
                 self._docker.remove(helper)
         except StreamError as error:
             logs.get().warning("files of a root container not given back", why=str(error))
+
+    def _labels(self, worker: str) -> dict[str, str]:
+        """Give what every container bears, so that `sweep` finds it when its worker is dead."""
+        return {"brookbox.node": self._node, "brookbox.worker": worker}
 
     def _ask_engine(self) -> Engine:
         if self._engine is None or time.monotonic() - self._engine_at > _ENGINE_KNOWN_SECONDS:

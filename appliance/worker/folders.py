@@ -34,6 +34,23 @@ def give(path: Path, uid: int, gid: int) -> None:
         _run("chown", "-R", "-h", f"{uid}:{gid}", path)
 
 
+def stamp(folder: JobFolder) -> bytes:
+    """Give what tells this attempt's folder from that of the next: the info.json of both."""
+    try:
+        return folder.info.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def take_back_kept(path: Path) -> None:
+    """Make a stream's kept folder the worker's own, unless root, who needs no right to it.
+
+    A run of the same stream beside this one may be writing there as another user.
+    """
+    if os.geteuid() != 0:
+        take_back(path)
+
+
 def take_back(path: Path) -> None:
     """Make a folder the worker's own again, when nothing of the run is left alive.
 

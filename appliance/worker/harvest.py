@@ -8,6 +8,7 @@ job's end.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +36,7 @@ class Rules:
     node_ae_title: str
     changes_patient: bool
     most_entries: int
+    most_bytes: int  # of all results, counted by their length: a file with holes takes less
     owners: frozenset[int]  # the users whose files may be results
 
 
@@ -51,6 +53,7 @@ class Harvest:
     others: int = 0
     odd: int = 0
     same_as_input: int = 0
+    copied_bytes: int = 0
 
     def refuse(self, one: StagedResult, why: str) -> None:
         """Take a staged result out again."""
@@ -93,7 +96,7 @@ def told(end: Finish, found: Harvest) -> Finish:
     if not found.staged and not found.refused:
         said.append(_nothing(found))
     elif found.others:
-        said.append(f"{found.others} other files are kept for download.")
+        said.append(f"{_kept(found.others)} for download.")
     if found.same_as_input and found.staged:
         said.append(f"{found.same_as_input} instances of its output are the input unchanged.")
     if found.odd:
@@ -107,8 +110,12 @@ def _nothing(found: Harvest) -> str:
     if found.same_as_input:
         return "It made nothing: what it left is the input unchanged."
     if found.others:
-        return f"It made no DICOM results; {found.others} other files are kept for download."
+        return f"It made no DICOM results; {_kept(found.others)} for download."
     return "It ended well but made nothing: its output is empty."
+
+
+def _kept(others: int) -> str:
+    return "1 other file is kept" if others == 1 else f"{others} other files are kept"
 
 
 def _take(layout: Layout, job: Job, output: Output, rules: Rules, found: Harvest) -> None:
@@ -128,6 +135,11 @@ def _take(layout: Layout, job: Job, output: Output, rules: Rules, found: Harvest
             found.others += 1
             return
         file.seek(0)
+        found.copied_bytes += os.fstat(file.fileno()).st_size
+        if found.copied_bytes > rules.most_bytes:
+            why = "there is more than output_gb allows"
+            found.refused.append(f"{output.shown} was left out: {why}.")
+            return
         try:
             found.staged.append(
                 results.stage(layout, job, output.shown, file, node_ae_title=rules.node_ae_title)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.amounts import DISK_GB
+
 _DEEPEST = 64
 _ALWAYS_FREE = 256 * 1024**2
 
@@ -57,11 +59,12 @@ class OutputWatch:
         now = self._count(before.entries + self._most_entries)
         if now.too_deep:
             return f"It nested folders in its output more than {_DEEPEST} deep"
-        volume = os.statvfs(self._folders[0])
+        # Of the folder above: a process may have removed its own.
+        volume = os.statvfs(self._folders[0].parent)
         if volume.f_bavail * volume.f_frsize < _ALWAYS_FREE:
             return "The data volume was full while it ran: make room on it"
         if now.bytes + elsewhere_bytes - before.bytes > self._most_bytes:
-            gb = self._most_bytes / 1024**3
+            gb = self._most_bytes / DISK_GB
             return f"It wrote more than {gb:g} GB of output: raise output_gb in info.json"
         if now.entries - before.entries > self._most_entries:
             most = self._most_entries
@@ -96,10 +99,12 @@ def count_below(folder: Path, most_entries: int) -> Written:
 
 def _walk(folder: Path) -> Iterator[os.stat_result | None]:
     """Give the status of each entry below; None where folders are nested too deep."""
-    open_folders: list[int] = []
+    top = _open_below(None, os.fspath(folder))
+    if top < 0:
+        return
+    open_folders = [top]
     try:
-        open_folders.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-        names = [_subfolders(open_folders[-1])]
+        names = [_subfolders(top)]
         while names:
             step = next(names[-1], None)
             if step is None:
@@ -112,8 +117,6 @@ def _walk(folder: Path) -> Iterator[os.stat_result | None]:
             elif (below := _open_below(open_folders[-1], step)) >= 0:
                 open_folders.append(below)
                 names.append(_subfolders(below))
-    except FileNotFoundError:
-        return
     finally:
         for number in open_folders:
             os.close(number)
@@ -132,7 +135,8 @@ def _subfolders(folder: int) -> Iterator[os.stat_result | str]:
                 yield entry.name
 
 
-def _open_below(folder: int, name: str) -> int:
+def _open_below(folder: int | None, name: str) -> int:
+    """Open a folder by its path or its name in another; -1 when there is none."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(name, flags, dir_fd=folder)
@@ -142,7 +146,7 @@ def _open_below(folder: int, name: str) -> int:
         return -1
 
 
-def _open_closed(folder: int, name: str) -> int:
+def _open_closed(folder: int | None, name: str) -> int:
     """Open a folder that its owner, our own uid, closed; -1 when it is another's.
 
     Through a path descriptor, so that no link put in its place is followed.

@@ -13,7 +13,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from errno import EACCES, ENOENT, ENOEXEC
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
@@ -49,6 +51,8 @@ class ProcessExecutor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Another node on this machine has jobs of the same numbers.
+        self._node = sha256(os.fsencode(settings.data_root.absolute())).hexdigest()[:16]
         self._can_confine: bool | None = None
 
     def why_not(self, stream: Stream) -> Waits | None:
@@ -71,20 +75,22 @@ class ProcessExecutor:
 
     def run(self, run: Run, watch: Watch) -> Ended:
         """Run one attempt to its end."""
-        _kill_older(run)
+        self._kill_older(run)
+        own = folders.stamp(run.folder)
         beside = Beside(run.folder) if run.stream.contract == "magickbox-host" else None
         folders.let_in(run.folder, NOBODY, NOBODY)
         if beside is not None:
             beside.make()
         places = self._places(run, beside)
-        log = LogFile(run.folder.log, int(run.limits.log_mb * 1_000_000))
-        try:
-            end, exit_code, seen = self._run_process(run, watch, places, log, beside)
-        finally:
-            self._put_back(places, beside)
-        if end.sentence:
-            log.say(end.sentence)
-        log.close()
+        with closing(LogFile(run.folder.log, int(run.limits.log_mb * 1_000_000))) as log:
+            try:
+                end, exit_code, seen = self._run_process(run, watch, places, log, beside)
+            finally:
+                # Otherwise the lease was lost, and the folder is the next attempt's.
+                if folders.stamp(run.folder) == own:
+                    self._put_back(places, beside)
+            if end.sentence:
+                log.say(end.sentence)
         peak = seen.peak_memory_bytes if seen else None
         return Ended(end.how, exit_code, end.sentence, end.remedy, peak)
 
@@ -93,7 +99,7 @@ class ProcessExecutor:
         for process in bearers_of():
             with contextlib.suppress(psutil.Error, OSError):
                 token = process.environ().get(TOKEN, "")
-                if token and not is_alive(token.partition(" ")[2]):
+                if token and not is_alive(token.split(" ")[1]):
                     process.kill()
                     logs.get().info("process of a dead worker killed", pid=process.pid)
 
@@ -140,7 +146,8 @@ class ProcessExecutor:
     def _run_process(
         self, run: Run, watch: Watch, places: Places, log: LogFile, beside: Beside | None
     ) -> tuple[Ending, int | None, Seen | None]:
-        plan = plan_for(run, places, _token(run), self.is_confined)
+        token = f"{run.job.id}.{run.job.attempt} {run.worker} {self._node}"
+        plan = plan_for(run, places, token, self.is_confined)
         written = (beside.path,) if beside else (places.output, places.input)
         more = tuple(path for path in (places.memory, places.home, places.tmp) if path)
         output = OutputWatch((*written, *more), run.limits.output_bytes, run.limits.output_files)
@@ -191,29 +198,26 @@ class ProcessExecutor:
                 folders.give(given, NOBODY, NOBODY)
         return places
 
+    def _kill_older(self, run: Run) -> None:
+        """Kill what an earlier attempt left, its worker's or another's, before it writes here."""
+        for process in bearers_of():
+            with contextlib.suppress(psutil.Error, OSError):
+                token = process.environ().get(TOKEN, "")
+                if token.startswith(f"{run.job.id}.") and token.endswith(f" {self._node}"):
+                    process.kill()
+
     def _put_back(self, places: Places, beside: Beside | None) -> None:
         """Make the job folder what it was, when nothing of the run is left."""
-        for path in (places.beside, places.input, places.output, places.memory):
+        for path in (places.beside, places.input, places.output):
             if path is not None and path.is_dir():
                 folders.take_back(path)
+        if places.memory is not None:
+            folders.take_back_kept(places.memory)
         if beside is not None:
             beside.undo()
         for path in (places.home, places.tmp, places.info.parent):
             if path is not None:
                 remove_tree(path)
-
-
-def _token(run: Run) -> str:
-    return f"{run.job.id}.{run.job.attempt} {run.worker}"
-
-
-def _kill_older(run: Run) -> None:
-    """Kill what an earlier attempt of this worker left, before it writes into this one."""
-    for process in bearers_of():
-        with contextlib.suppress(psutil.Error, OSError):
-            token = process.environ().get(TOKEN, "")
-            if token.startswith(f"{run.job.id}.") and token.endswith(f" {run.worker}"):
-                process.kill()
 
 
 def _only_info(info: Path, told: Path) -> None:

@@ -35,7 +35,8 @@ def prepare(
     folder = layout.job(job.id)
     with plain_errors("The job's folder could not be made"):
         folder.path.mkdir(mode=0o700, exist_ok=True)
-    for old in (folder.input, folder.output, folder.proc, folder.record):
+    # info.json first: by it a run that outlived its lease sees that the folder is not its own.
+    for old in (folder.info, *folder.of_a_run, folder.output, folder.proc, folder.record):
         remove_tree(old)
     with plain_errors("The job's input could not be made"):
         folder.output.mkdir(mode=0o700)

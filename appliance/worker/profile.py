@@ -93,17 +93,18 @@ def magickbox_command() -> list[str]:
     return ["/bin/bash", "-l", "-c", f"{WORK_SH} /input /output"]
 
 
-def helper_config(image_id: str, owner: User, folders: tuple[Path, ...]) -> dict[str, Any]:
+def helper_config(ground: Ground, folders: tuple[Path, ...]) -> dict[str, Any]:
     """Describe the container that gives files back to the worker after a root container.
 
     DAC_OVERRIDE is there for folders that the stream gave to a third user.
     """
     places = [Place(folder, f"/back/{i}", read_only=False) for i, folder in enumerate(folders)]
     return {
-        "Image": image_id,
+        "Image": ground.image_id,
         "Entrypoint": ["chown"],
-        "Cmd": ["-R", "-h", str(owner), *(place.target for place in places)],
+        "Cmd": ["-R", "-h", str(ground.user), *(place.target for place in places)],
         "User": "0:0",
+        "Labels": dict(ground.labels),
         "HostConfig": {
             **_shut_in(),
             "CapAdd": ["CHOWN", "DAC_OVERRIDE"],

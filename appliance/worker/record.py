@@ -20,7 +20,7 @@ from appliance.index.states import ENDED
 
 
 def settle(db: Database, layout: Layout, job_id: int) -> bool:
-    """Write the record of an ended job and remove its INPUT; False when it has not ended.
+    """Write the record of an ended job and remove what it ran on; False when it has not ended.
 
     INPUT goes since its links would keep the space of a study that is removed.
     """
@@ -29,7 +29,8 @@ def settle(db: Database, layout: Layout, job_id: int) -> bool:
         if job.state not in ENDED:
             return False
         content = record_of(connection, job)
-    remove_tree(layout.job(job_id).input)
+    for path in layout.job(job_id).of_a_run:
+        remove_tree(path)
     _write(layout, job_id, content)
     return True
 
@@ -41,7 +42,7 @@ def settle_all(db: Database, layout: Layout) -> int:
         if not entry.name.isascii() or not entry.name.isdigit():
             continue
         folder = layout.job(int(entry.name))
-        if folder.record.exists() and not folder.input.exists():
+        if folder.record.exists() and not any(path.exists() for path in folder.of_a_run):
             continue
         try:
             done += settle(db, layout, int(entry.name))

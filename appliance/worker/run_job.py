@@ -182,6 +182,7 @@ class _Attempt:
             node_ae_title=self._site.settings.node.ae_title,
             changes_patient=self._stream.good_info.changes_patient,
             most_entries=limits.output_files,
+            most_bytes=limits.output_bytes,
             owners=self._site.owners,
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-GROUND = {"errors", "settings", "settings_file", "logs", "ids", "lifecycle", "bells"}
+GROUND = {"errors", "settings", "settings_file", "logs", "ids", "lifecycle", "bells", "amounts"}
 NOUNS = {"disk", "index", "queue"}
 RULES = {"intake", "streams", "health", "metrics"}
 PROCESSES = {"receiver", "dispatcher", "worker", "router", "housekeeper", "reassemble"}

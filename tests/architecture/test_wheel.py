@@ -25,7 +25,7 @@ def _files(folder: Path) -> set[str]:
 def test_the_wheel_holds_every_file_of_the_program_and_of_the_streams(tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
     copy.mkdir()
-    for name in ("appliance", "web", "streams"):
+    for name in ("appliance", "web", "streams", "benchmarks"):
         ignored = shutil.ignore_patterns("__pycache__", "wheels")
         shutil.copytree(CHECKOUT / name, copy / name, ignore=ignored)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
@@ -40,3 +40,4 @@ def test_the_wheel_holds_every_file_of_the_program_and_of_the_streams(tmp_path: 
     streams = {name for name in _files(copy / "streams") if name.startswith(shipped)}
     wanted = _files(copy / "appliance") | _files(copy / "web") | streams
     assert sorted(wanted - held) == []
+    assert {name for name in held if name.startswith("benchmarks")} == set()

@@ -29,7 +29,7 @@ from tests.kit.peers import SendReport
 from tests.kit.waiting import free_port, is_listening, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "node": {"log_level": "debug"},
     "receiver": {"address": "127.0.0.1", "reserve_gb": 0.05, "reserve_percent": 0},
     "completeness": {

@@ -59,7 +59,7 @@ def test_jobs_are_listed_for_people_and_for_programs(node: Node, study: str) -> 
     assert "succeeded" in shown and "ECHO" in shown
     [job] = node.cli_json("jobs", "list", "--study", study)
     assert job["state"] == "succeeded" and job["input_count"] == 3
-    assert node.cli("jobs", "list", "--study", "1.2.3").stdout == "There is no such job.\n"
+    assert node.cli("jobs", "list", "--study", "1.2.3").stdout == "No job matches.\n"
 
 
 def test_no_answer_holds_a_patient(node: Node, study: str) -> None:

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from appliance import bells, ids
 from appliance.dispatcher.again import run_again
 from appliance.errors import JobError
-from appliance.index import attempts, jobs, lanes
+from appliance.index import attempts, jobs, lanes, schema
 from appliance.index.states import Ending
 from appliance.queue.listen import Ears, listen
 from tests.kit.bench import Bench
@@ -101,6 +102,25 @@ def test_a_study_is_one_job_with_its_inputs_sender_and_reason(bench: Bench, ear:
     assert (job.input_count, job.calling_ae_title, job.incomplete) == (5, "CT1", False)
     assert bench.closed()[0].reason == "Nothing came for 0.5 s."
     assert bench.closed()[0].job_id == job.id
+
+
+def test_a_clock_that_is_set_back_an_hour_holds_no_study_for_an_hour(
+    bench: Bench, ear: Ear
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    association = bench.associate()
+    bench.receive(association, "1.7", 1)
+    with bench.db.write() as connection:  # as if they had come before the clock was set
+        for column in ("opened_at", "last_instance_at"):
+            connection.execute(sa.update(schema.arrivals).values({column: later}))
+        connection.execute(sa.update(schema.arrival_associations).values(last_instance_at=later))
+        connection.execute(
+            sa.update(schema.associations).values(opened_at=later, last_activity_at=later)
+        )
+    bench.release(association)
+    bench.start("dispatcher")
+    wait_for(bench.jobs, "the job is there", 10)
+    assert bench.log("dispatcher").count("the clock was set back") == 1
 
 
 def test_two_dispatchers_make_one_job_of_each_study(bench: Bench, ear: Ear) -> None:

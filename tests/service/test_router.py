@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pydicom
 import pytest
+import sqlalchemy as sa
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
@@ -20,6 +22,7 @@ from pydicom.uid import (
 from pynetdicom import _config, evt
 
 from appliance.index import deliveries, events, jobs
+from appliance.index import schema as t
 from appliance.index.attempts import Finish
 from tests.kit import dicom
 from tests.kit.peers import Pacs
@@ -84,6 +87,22 @@ def test_a_pacs_that_is_down_gets_it_when_it_is_up(bench: Bench, pacs: Pacs) -> 
     pacs.start()
     bench.wait_for("delivered")
     assert uids(pacs.folder) == sop_uids(study)
+
+
+def test_after_an_outage_one_that_gets_through_wakes_the_others(bench: Bench, pacs: Pacs) -> None:
+    bench.route_to(pacs.port)
+    studies = [dicom.ct_study(1), dicom.ct_study(1)]
+    for study in studies:
+        bench.ended_job(study)
+    bench.start()
+    [first, _] = bench.wait_for("due", 2, attempt=1)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with bench.db.write() as connection:
+        longest = sa.update(t.deliveries).where(t.deliveries.c.id == first.id)
+        connection.execute(longest.values(due_at=later, state="due"))
+    pacs.start()
+    bench.wait_for("delivered", 2)
+    assert uids(pacs.folder) == sorted(sop_uids(studies[0]) + sop_uids(studies[1]))
 
 
 def test_a_refused_association_is_told_in_the_words_of_the_standard(

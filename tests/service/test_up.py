@@ -6,10 +6,12 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pydicom
 import pytest
 import yaml
 
@@ -70,6 +72,23 @@ def test_status_is_good_while_it_runs(running: Node) -> None:
     assert "can run (" in shown and "gearmand" in shown
 
 
+def test_the_demo_leaves_nothing_but_the_picture_that_it_names(
+    running: Node, tmp_path: Path
+) -> None:
+    assert not (running.home / "config" / "routing.yaml").exists()
+    done = subprocess.run(
+        running.command("demo"), cwd=running.home, text=True, capture_output=True, timeout=120,
+        env={**running.environment(), "TMPDIR": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [str(path) for path in files] == [last.split(": ")[1]], done.stdout
+    assert pydicom.dcmread(files[0]).PatientID == "DEMO-PHANTOM"
+    assert len(list(tmp_path.iterdir())) == 1, "an empty folder is left, too"
+    assert not (running.home / "config" / "routing.yaml").exists()
+
+
 def test_a_second_node_in_the_same_folder_is_refused(running: Node) -> None:
     done = running.cli("up")
     assert done.returncode == 1
@@ -107,6 +126,17 @@ def test_a_broken_file_changes_nothing(running: Node) -> None:
         assert done.returncode == 1
         assert "reciever is not a section. Did you mean receiver?" in done.stderr
         assert re.search(r"brookbox\.yaml:\d+:", done.stderr)
+        looked = running.cli("status")
+        assert looked.returncode == 0 and re.search("^The node in .* runs", looked.stdout)
+        assert "Did you mean receiver?" in looked.stderr and "goes on with" in looked.stderr
+        found = running.cli("doctor")
+        assert found.returncode == 1 and "port of receiver: receiver answers" in found.stdout
+        assert "Did you mean receiver?" in found.stdout and "goes on with" in found.stdout
+        file.write_text("receiver: [\n" + before)
+        [old] = running.processes("dispatcher")
+        running.kill("dispatcher")
+        wait_for(lambda: [p for p in running.processes("dispatcher") if p != old], "it is back")
+        wait_for(lambda: running.cli("doctor").stdout.count("dispatcher is alive"), "it beats", 30)
     finally:
         file.write_text(before)
     assert "Nothing changed" in running.cli("config", "reload").stdout

@@ -369,7 +369,7 @@ def test_progress_is_seen_while_it_runs_and_proc_json_tells_the_outcome(bench: B
     [job] = bench.wait_for_jobs(1, "partial")
     assert job.message == "half of it"
     assert job.result_count == 1
-    assert "1 other files are kept" in job.reason
+    assert "1 other file is kept" in job.reason
 
 
 def test_a_stream_dropped_in_edited_and_removed_is_followed(bench: Bench) -> None:

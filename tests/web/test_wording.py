@@ -44,8 +44,8 @@ def test_lengths_of_time(seconds: float | None, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "said"),
-    [(0, "0 B"), (532, "532 B"), (2 * 1024**3, "2 GB"), (12_976_128, "12.4 MB"),
-     (150 * 1024, "150 KB")],
+    [(0, "0 B"), (532, "532 B"), (2 * 10**9, "2 GB"), (12_376_128, "12.4 MB"),
+     (150_000, "150 kB")],
 )  # fmt: skip
 def test_sizes(amount: int, said: str) -> None:
     assert wording.size(amount) == said

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.errors import StreamError
 from appliance.settings import Node, Settings
 from appliance.settings import Worker as WorkerSettings
 from appliance.worker.container import Docker
@@ -131,6 +132,22 @@ def test_what_an_earlier_attempt_left_is_removed_before_the_next_one_runs(
     finally:
         worker.kill()
         worker.wait()
+
+
+def test_what_the_engine_refuses_leaves_nothing_open(
+    workshop: Workshop, containers: ContainerExecutor, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = workshop.stream("refused", {"image": image, "command": ["python3", "/opt/run.py"]})
+    run = workshop.run_of(containers, stream)
+
+    def refuse(self: Docker, config: object) -> str:
+        raise StreamError("no", remedy="none")
+
+    monkeypatch.setattr(Docker, "create", refuse)
+    containers.run(run, Bystander())
+    before = len(os.listdir("/proc/self/fd"))
+    assert containers.run(run, Bystander()).how == "unavailable"
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.timeout(240)

@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from appliance.worker.output_watch import OutputWatch, count_below
 
 MANY = 10**9
@@ -71,3 +73,34 @@ def test_folders_without_end_are_noticed(tmp_path: Path) -> None:
 
 def test_a_folder_that_went_away_counts_nothing(tmp_path: Path) -> None:
     assert count_below(tmp_path / "gone", MANY).entries == 0
+
+
+def test_a_folder_that_became_something_else_counts_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "OUTPUT"
+    output.mkdir()
+    watch = OutputWatch((output,), MANY, MANY)
+    output.rmdir()
+    assert watch.too_much() == ""
+    output.symlink_to("/")
+    assert watch.too_much() == ""
+    output.unlink()
+    output.write_bytes(b"x")
+    assert watch.too_much() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user for a while")
+def test_an_output_that_was_closed_to_its_owner_is_counted(tmp_path: Path) -> None:
+    output = tmp_path / "OUTPUT"
+    output.mkdir()
+    (output / "in").write_bytes(bytes(100_000))
+    os.chown(output, 65534, 65534)
+    for folder in tmp_path.parents:
+        if folder != Path("/tmp") and Path("/tmp") in folder.parents:
+            folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    output.chmod(0)
+    os.seteuid(65534)
+    try:
+        assert count_below(output, MANY).bytes >= 100_000
+    finally:
+        os.seteuid(0)

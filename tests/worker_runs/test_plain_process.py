@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -311,3 +314,65 @@ def _bearers(worker: int = 0) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def test_a_run_that_was_replaced_leaves_the_next_attempt_its_folder(
+    workshop: Workshop, processes: ProcessExecutor
+) -> None:
+    code = "import os, time; print('runs', flush=True); time.sleep(60)"
+    stream = workshop.stream(
+        "slow", {"command": ["python3", "run.py"], "trusted": True}, {"run.py": code}
+    )
+    begun = begin(processes, workshop.run_of(processes, stream))
+    wait_for(lambda: "runs" in begun.log, "it runs", 20)
+    folder = begun.run.folder
+    for name in ("told", "tmp", "OUTPUT"):
+        shutil.rmtree(folder.path / name, ignore_errors=True)
+        (folder.path / name).mkdir()
+        (folder.path / name).chmod(0o2700)
+    folder.info.write_text(json.dumps({"job": 1, "attempt": 2}))
+    begun.watch.cancelled.set()
+    begun.end(20)
+    assert folder.output.stat().st_mode & 0o7777 == 0o2700
+    assert (folder.path / "told").is_dir() and (folder.path / "tmp").is_dir()
+
+
+def test_the_process_of_a_worker_that_hangs_is_ended_before_the_next_attempt(
+    workshop: Workshop, processes: ProcessExecutor, tmp_path: Path
+) -> None:
+    keys = {"command": ["python3", "run.py"], "trusted": True}
+    forever = {"run.py": "import time; print('runs', flush=True); time.sleep(60)"}
+    first = workshop.run_of(processes, workshop.stream("hangs", keys, forever), job_id=7)
+    begun = begin(processes, replace(first, worker="host/1/1.0"))
+    wait_for(lambda: "runs" in begun.log, "it runs", 20)
+
+    elsewhere = Workshop(Settings(home=tmp_path / "other"))
+    executor = ProcessExecutor(elsewhere.settings)
+    stream = elsewhere.stream("quick", keys, {"run.py": "print('done')"})
+    begin(executor, elsewhere.run_of(executor, stream, job_id=7)).end(20)
+    assert begun.thread.is_alive(), "a job of another node with the same number was ended"
+
+    quick = workshop.stream("quick", keys, {"run.py": "print('done')"})
+    second = workshop.run_of(processes, quick, job_id=7, attempt=2)
+    begin(processes, replace(second, worker="host/2/2.0")).end(20)
+    assert begun.end(20).exit_code == 137
+
+
+def test_a_run_that_ends_leaves_the_kept_folder_to_the_one_beside_it(
+    workshop: Workshop, processes: ProcessExecutor
+) -> None:
+    require.root()
+    code = """
+    import os, time
+    open(os.environ["BROOKBOX_MEMORY"] + "/begun", "a").close()
+    while not os.path.exists(os.environ["BROOKBOX_INPUT"] + "/go"):
+        time.sleep(0.05)
+    open(os.environ["BROOKBOX_MEMORY"] + "/end", "a").close()
+    """
+    keys = {"command": ["python3", "run.py"], "trusted": True, "memory": True, "lanes": 2}
+    stream = workshop.stream("kept", keys, {"run.py": dedent(code)})
+    runs = [begin(processes, workshop.run_of(processes, stream, job_id=n)) for n in (1, 2)]
+    for run in runs:
+        (run.run.folder.input / "go").touch()
+        ended = run.end(30)
+        assert ended.exit_code == 0, run.log

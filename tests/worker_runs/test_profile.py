@@ -10,7 +10,7 @@ from appliance.settings import Settings
 from appliance.streams.catalog import Stream
 from appliance.streams.limits import limits_of
 from appliance.worker.executor import Run
-from appliance.worker.profile import Ground, Place, User, container_config
+from appliance.worker.profile import Ground, Place, User, container_config, helper_config
 from tests.kit.runs import Workshop, job
 
 GROUND = Ground(
@@ -47,6 +47,12 @@ def test_a_magickbox_image_is_root_in_its_own_files_and_nothing_more(workshop: W
     ]  # fmt: skip
     assert host["CapDrop"] == ["ALL"] and host["NetworkMode"] == "none"
     assert not {"SYS_ADMIN", "NET_RAW", "MKNOD", "SYS_CHROOT", "SETPCAP"} & set(host["CapAdd"])
+
+
+def test_every_container_can_be_found_when_its_worker_died(workshop: Workshop) -> None:
+    config = _config(workshop.settings, workshop.stream("s", {"image": "a:1"}))
+    helper = helper_config(GROUND, (Path("/j/OUTPUT"),))
+    assert config["Labels"] == helper["Labels"] == {"brookbox.job": "1"}
 
 
 def test_what_a_stream_asks_for_is_granted_by_its_keys_alone(workshop: Workshop) -> None:

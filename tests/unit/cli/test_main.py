@@ -12,6 +12,8 @@ import pytest
 
 from appliance.cli.main import COMMANDS, PROCESSES, brookbox, main, unneeded
 from appliance.cli.prepare import in_child
+from appliance.index import database, migrate
+from appliance.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -93,6 +95,45 @@ def test_an_error_says_what_to_try_on_standard_error(
     assert (code, out) == (1, "")
     assert "brookbox.yaml:1: receiver.prt is not a setting. Did you mean port?" in err
     assert "\ntry: " in err
+
+
+def test_a_settings_file_that_is_not_there_is_not_to_be_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "brokbox.yaml"
+    code, out, err = run(capsys, "--config", str(missing), "config", "check")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"{missing}: there is no such file.\ntry: name another file (--config")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["stauts"], "status"), (["recever"], "receiver"), (["jobs", "lst"], "list")],
+)
+def test_a_command_that_is_not_there_may_have_been_meant_otherwise(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, *words)
+    assert code == 2 and f"Did you mean '{meant}'?" in err
+    code, _, err = run(capsys, "xyz")
+    assert code == 2 and "Did you mean" not in err
+
+
+def test_an_empty_list_says_whether_anything_could_match(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = database.connect(Settings(home=tmp_path))
+    migrate.migrate(db)
+    db.close()
+    for words, said in (
+        (["jobs", "list"], "There are no jobs yet."),
+        (["jobs", "list", "--state", "failed"], "No job matches."),
+        (["deliveries", "list"], "There are no deliveries yet."),
+        (["deliveries", "list", "--destination", "pacs"], "No delivery matches."),
+        (["events"], "There are no events yet."),
+        (["events", "--job", "3"], "No event matches."),
+    ):
+        assert run(capsys, *home(tmp_path), *words) == (0, f"{said}\n", "")
 
 
 def test_a_stream_is_checked_by_name_or_path_and_beside_the_others(

@@ -139,6 +139,13 @@ def test_zero_bytes_after_the_end_are_padding() -> None:
     assert read_header(encoded(uids()) + bytes(100), LITTLE).sop_instance_uid == "1.2.3"
 
 
+def test_zeros_that_a_byte_follows_cost_no_time() -> None:
+    started = time.process_time()
+    with pytest.raises(CannotUnderstand):
+        read_header(encoded(uids()) + bytes(900_000) + b"\1", LITTLE)
+    assert time.process_time() - started < 5.0
+
+
 def test_an_element_longer_than_the_data_set_is_refused_by_its_tag() -> None:
     data = encoded(uids()) + struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 2**32 - 2) + b"abc"
     with pytest.raises(CannotUnderstand, match=r"\(7FE0,0010\).* 3 are left") as refused:

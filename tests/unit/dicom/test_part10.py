@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -41,6 +42,19 @@ def test_pydicom_reads_the_file_meta_that_we_write() -> None:
 def test_what_is_written_is_read_back() -> None:
     whole = part10.encode(META) + b"rest"
     assert part10.read_meta(whole) == (META, len(whole) - 4)
+
+
+def test_a_data_set_cannot_rewrite_the_file_meta_before_it() -> None:
+    forged = b"\x02\x00\x17\x00AE\x06\x00FORGED\x02\x00\x18\x00AE\x04\x00ECHO"
+    whole = part10.encode(META)
+    assert part10.read_meta(whole + forged + b"\x08\x00") == (META, len(whole))
+
+
+def test_a_group_length_of_another_writer_is_not_believed() -> None:
+    meta = replace(META, implementation_class_uid="1.2.3")
+    whole = bytearray(part10.encode(meta))
+    whole[140:144] = bytes(4)
+    assert part10.read_meta(bytes(whole) + b"\x08\x00") == (meta, len(whole))
 
 
 def test_a_result_carries_no_sender() -> None:

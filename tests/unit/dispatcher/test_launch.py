@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from appliance.dispatcher.learning import learn
 from appliance.dispatcher.reconcile import Clock
 from appliance.index import arrivals, job_list
 from appliance.index.arrivals import Association, OpenArrival, Reception
-from appliance.index.database import Database
+from appliance.index.database import Connection, Database
 from appliance.index.job_list import Filter
 from appliance.settings import Completeness
 from appliance.streams.info import StreamInfo
@@ -46,6 +48,30 @@ def launched(db: Database, on_resend: str = "show", info: StreamInfo | None = IN
     made = launch(db, Path("/nowhere"), the_arrival(db), COMPLETE, info, on_resend, NOW)
     assert made is not None
     return made
+
+
+class Late(Database):
+    """Lets somebody else write in the moment before a transaction of the launch begins."""
+
+    def __init__(self, db: Database, write: Callable[[Database], None]) -> None:
+        super().__init__(db.engine)
+        self._other, self._write = db, write
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        self._write(self._other)
+        with super().write() as connection:
+            yield connection
+
+
+def test_a_large_instance_that_was_long_in_writing_is_not_left_out(db: Database) -> None:
+    receive(db, 1, 2)
+    arrival = the_arrival(db)
+    # It began to come before the others were in: the arrival's last instance is not younger.
+    late = Late(db, lambda db: receive(db, 3, at=NOW - timedelta(seconds=3)))
+    assert launch(late, Path("/nowhere"), arrival, COMPLETE, INFO, "show", NOW) is None
+    job = launched(db).job
+    assert job is not None and job.input_count == 3
 
 
 def test_a_job_has_everything_received_and_the_streams_priority(db: Database) -> None:

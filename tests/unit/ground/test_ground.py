@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from appliance import bells, errors, ids, logs
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def every_error() -> list[type[errors.BrookboxError]]:
@@ -39,13 +43,21 @@ def test_a_process_is_known_by_pid_and_start() -> None:
     assert replace(me, host="another", pid=1).is_alive()
 
 
+def test_a_process_is_alive_still_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = ids.parse_process(str(ids.this_process()))
+    # What a clock that is set one hour on does to the time of the boot (btime in /proc/stat).
+    boot = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600.0)
+    assert name.is_alive()
+
+
+def test_a_process_of_the_boot_before_is_not_alive() -> None:
+    assert not replace(ids.this_process(), boot="00000000").is_alive()
+
+
 def test_a_child_that_ended_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    import psutil
-
-    name = replace(
-        ids.this_process(), pid=child.pid, started=psutil.Process(child.pid).create_time()
-    )
+    name = ids.name_of(child.pid)
     assert name.is_alive()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -70,6 +82,64 @@ def test_ringing_where_nobody_listens_does_no_harm(tmp_path: Path) -> None:
     for _ in range(10_000):
         bells.ring(tmp_path, "dispatcher")
     bell.close()
+
+
+def test_one_that_ends_leaves_the_bell_of_the_one_after_it(tmp_path: Path) -> None:
+    before = bells.Bell(tmp_path, "dispatcher")
+    after = bells.Bell(tmp_path, "dispatcher")
+    before.close()
+    bells.ring(tmp_path, "dispatcher")
+    assert after.wait(5) is True
+    after.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+# Every line of a signal handler, and of what it calls, is interrupted by a signal.
+STORM = """
+import signal, sys
+from appliance.lifecycle import Lifecycle
+life = Lifecycle()
+left = [200]
+def again(frame, event, arg):
+    if left[0] and frame.f_code.co_filename != "<string>":
+        left[0] -= 1
+        signal.raise_signal(signal.SIGTERM if left[0] % 2 else signal.SIGHUP)
+    return again
+sys.settrace(again)
+signal.raise_signal(signal.SIGTERM)
+life.sleep(0.01)
+life.wants_reload()
+sys.settrace(None)
+signal.raise_signal(signal.SIGHUP)
+print(life.sleep(60), life.sleep(60), life.wants_reload(), life.wants_reload())
+"""
+
+
+def test_a_signal_within_the_handler_of_another_locks_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STORM], cwd=CHECKOUT, capture_output=True, timeout=20, text=True
+    )
+    assert done.stdout.split() == ["True", "True", "True", "False"], done.stderr
+
+
+def test_a_sleep_ends_when_a_process_is_asked_to_stop() -> None:
+    code = (
+        "from appliance.lifecycle import Lifecycle\n"
+        "life = Lifecycle()\nprint('ready', flush=True)\nlife.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline()
+    child.terminate()
+    assert child.wait(10) == 0
+    child.stdout.close()
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_is_told_at_once() -> None:
+    code = "import os; from appliance import lifecycle; lifecycle.die_with_parent(parent=%d)"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    done = subprocess.run([sys.executable, "-c", code % gone.pid], cwd=CHECKOUT, timeout=20)
+    assert done.returncode == -signal.SIGTERM
 
 
 def test_a_log_line_is_json_with_bound_ids_and_never_a_patient(

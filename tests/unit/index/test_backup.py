@@ -1,26 +1,17 @@
-"""The index is saved and put back, and made again from files, on both engines."""
+"""The index is saved and put back, on both engines."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from appliance.dicom.header import Header
 from appliance.errors import BackupError
-from appliance.index import arrivals, backup, catalog, database, events, jobs, migrate, rebuild
-from appliance.index import schema as t
-from appliance.index.arrivals import Reception
+from appliance.index import backup, database, events, migrate
 from appliance.index.database import Database
-from appliance.index.jobs import NewJob
-from appliance.index.rebuild import StoredFile
-from appliance.settings import Settings
+from appliance.settings import Index, Settings
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -106,122 +97,20 @@ def test_nothing_stays_of_a_save_that_fails(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# -- rebuild -----------------------------------------------------------------------------------
+def test_where_no_index_is_there_is_nothing_to_save(index_settings: Settings) -> None:
+    assert backup.why_nothing(index_settings)
+    assert not (index_settings.home / "data").exists()
 
 
-def header(study: str, name: str) -> Header:
-    return Header(
-        "1.2.3", f"{study}.{name}", study, f"{study}.9", "1.2.840.10008.1.2.1",
-        patient_name="Seeded^Name", study_description="Head", instance_number=name,
-    )  # fmt: skip
+def test_of_an_index_there_is_something_to_save(db: Database, index_settings: Settings) -> None:
+    assert backup.why_nothing(index_settings) == ""
 
 
-def stored(one: Header, at: datetime, called: str) -> StoredFile:
-    return StoredFile(
-        one, f"studies/{one.sop_instance_uid}.dcm", 100, "0" * 64, at,
-        called, "CT1" if called else "", "10.0.0.1" if called else "",
-    )  # fmt: skip
-
-
-def fill(db: Database) -> tuple[list[StoredFile], list[dict[str, Any]]]:
-    """Fill an index as the node does; give what its files would tell."""
-    files = [stored(header("1.1", str(n)), NOW + timedelta(seconds=n), "MONTAGE") for n in (1, 2)]
-    files.append(stored(header("1.1", "7"), NOW + timedelta(seconds=9), ""))
-    with db.write() as connection:
-        new = NewJob(
-            ae_title="MONTAGE", study_uid="1.1", series_uid="", priority=0,
-            calling_ae_title="CT1", address="10.0.0.1", input_digest="d",
-            inputs=("1.1.1", "1.1.2"), result_seed="s", incomplete=False,
-            first_instance_at=NOW, last_instance_at=NOW,
-        )  # fmt: skip
-        job_id = jobs.create(connection, new, NOW)
-        connection.execute(sa.update(t.jobs).values(state="succeeded", ended_at=NOW, routed_at=NOW))
-        for one in files:
-            made_by = None if one.called_ae_title else job_id
-            catalog.add_instance(
-                connection, one.header, path=one.path, size_bytes=one.size_bytes,
-                dataset_sha256=one.dataset_sha256, now=one.written_at, made_by_job=made_by,
-            )  # fmt: skip
-            if made_by is None:
-                came = Reception(
-                    one.header.sop_instance_uid, "1.1", "1.1.9", "MONTAGE", "CT1", "10.0.0.1",
-                    "a", one.written_at,
-                )  # fmt: skip
-                arrivals.receive(connection, came, None)
-        job = jobs.get(connection, job_id)
-    record: dict[str, Any] = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(job).items()
-    }
-    record["inputs"], record["results"] = ["1.1.1", "1.1.2"], ["1.1.7"]
-    step = {"attempt": 1, "name": "run", "started_at": NOW.isoformat(), "ended_at": None}
-    record["steps"] = [{**step, "detail": ""}]
-    return files, [record]
-
-
-def contents(db: Database) -> dict[str, list[Any]]:
-    """Give what a rebuilt index must have alike."""
-    receptions = sa.select(
-        t.receptions.c.sop_instance_uid, t.receptions.c.called_ae_title,
-        t.receptions.c.calling_ae_title, t.receptions.c.address, t.receptions.c.received_at,
-    )  # fmt: skip
-    tables = (t.studies, t.series, t.instances, t.jobs, t.job_inputs)
-    with db.read() as connection:
-        found = {table.name: sorted(connection.execute(sa.select(table)).all()) for table in tables}
-        found["receptions"] = sorted(connection.execute(receptions).all())
-    return {name: [tuple(row) for row in rows] for name, rows in found.items()}
-
-
-@pytest.fixture
-def empty(index_settings: Settings, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A second index, of SQLite, to rebuild from an index of either engine."""
-    db = database.connect(Settings(home=index_settings.home / "second"))
+def test_the_file_that_the_url_names_is_the_one_that_is_saved(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.sqlite3"
+    settings = Settings(home=tmp_path, index=Index(url=f"sqlite:///{elsewhere}"))
+    assert str(elsewhere) in backup.why_nothing(settings)
+    db = database.connect(settings)
     migrate.migrate(db)
-    yield db
     db.close()
-
-
-def test_the_files_give_the_same_index_again(db: Database, empty: Database) -> None:
-    files, records = fill(db)
-    done = rebuild.rebuild(empty, files, records, highest_job_id=1)
-    assert (done.studies, done.instances, done.receptions, done.jobs) == (1, 3, 2, 1)
-    assert contents(empty) == contents(db)
-
-
-def test_job_ids_go_on_above_the_highest_folder(db: Database) -> None:
-    done = rebuild.rebuild(db, [], [], highest_job_id=41)
-    assert done.next_job_id == 42
-    fill_job = NewJob(
-        ae_title="A", study_uid="1", series_uid="", priority=0, calling_ae_title="", address="",
-        input_digest="", inputs=(), result_seed="", incomplete=False,
-        first_instance_at=NOW, last_instance_at=NOW,
-    )  # fmt: skip
-    with db.write() as connection:
-        assert jobs.create(connection, fill_job, NOW) == 42
-
-
-def test_a_rebuilt_job_is_not_sent_again(db: Database, empty: Database) -> None:
-    _, [record] = fill(db)
-    record |= {"routed_at": None, "is_held": True, "state": "partial"}
-    rebuild.rebuild(empty, [], [record], 1)
-    with empty.read() as connection:
-        job = jobs.get(connection, 1)
-    assert job.routed_at is not None and not job.is_held and "not known" in job.routing_note
-
-
-def test_a_rebuilt_job_says_who_cancelled_it(db: Database, empty: Database) -> None:
-    _, [record] = fill(db)
-    record |= {"state": "cancelled", "cancelled_by": "anna"}
-    rebuild.rebuild(empty, [], [record], 1)
-    with empty.read() as connection:
-        assert jobs.get(connection, 1).cancelled_by == "anna"
-
-
-def test_the_record_of_a_job_that_had_not_ended_is_left_out(db: Database) -> None:
-    assert rebuild.rebuild(db, [], [{"id": 3, "state": "running"}], 3).jobs == 0
-
-
-def test_an_index_that_holds_something_is_not_filled(db: Database) -> None:
-    files, _ = fill(db)
-    with pytest.raises(BackupError, match="not empty"):
-        rebuild.rebuild(db, files, [], 1)
+    assert backup.why_nothing(settings) == ""

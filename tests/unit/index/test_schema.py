@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -66,3 +67,29 @@ def test_a_server_that_is_away_is_an_unavailable_index(tmp_path: object) -> None
     db = database.connect(Settings(home=tmp_path, index=Index(url=url)))  # type: ignore[arg-type]
     with pytest.raises(IndexUnavailable), db.read():
         pass
+
+
+def test_what_goes_wrong_names_no_patient(db: Database) -> None:
+    """The words of an error end in the log, with the traceback."""
+    one = {
+        name: "Seeded^Name" if name == "patient_name" else datetime.now(UTC) if name.endswith("_at") else ""
+        for name in schema.studies.c.keys()
+    }
+    with pytest.raises(sa.exc.IntegrityError) as error, db.write() as connection:
+        connection.execute(sa.insert(schema.studies), [one])
+        connection.execute(sa.insert(schema.studies), [one])
+    assert "Seeded" not in str(error.value)
+
+
+def test_an_index_that_may_only_be_read_is_unavailable(db: Database) -> None:
+    """A PostgreSQL that was failed over to a standby, a file system that went read-only."""
+    read_only = "PRAGMA query_only=1" if db.is_sqlite else "SET default_transaction_read_only=on"
+
+    def on_connect(connection: Any, record: object) -> None:
+        connection.execute(read_only)
+        connection.commit()
+
+    db.engine.dispose()
+    sa.event.listen(db.engine, "connect", on_connect)
+    with pytest.raises(IndexUnavailable), db.write() as connection:
+        connection.execute(sa.delete(schema.studies))

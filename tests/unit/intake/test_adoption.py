@@ -20,7 +20,7 @@ from appliance.errors import IndexUnavailable
 from appliance.index import arrivals, catalog, schema
 from appliance.index.attempts import Finish
 from appliance.index.database import Database
-from appliance.intake import results
+from appliance.intake import adoption, results
 from appliance.intake.adoption import adopt
 from appliance.intake.take import Intake
 from appliance.streams.catalog import Streams, read_streams
@@ -169,6 +169,52 @@ def test_a_bad_instance_whose_refusal_was_cut_off_is_in_quarantine(
     (entry,) = quarantine.entries(layout)
     assert (entry.calling_ae_title, entry.status) == ("CT1", 0xC000)
     assert waiting(layout) == []
+
+
+def leave(layout: Layout, name: str, content: bytes) -> Path:
+    """Leave a file of a dead process."""
+    dead = layout.incoming / "p-1"
+    dead.mkdir(exist_ok=True)
+    (dead / name).write_bytes(content)
+    return dead / name
+
+
+def whole(ds: Dataset, folder: Path) -> bytes:
+    meta = part10.FileMeta(ds.SOPClassUID, ds.SOPInstanceUID, LITTLE, "BROOKBOX", "CT1", "ECHO")
+    return part10.encode(meta) + bytes_of(ds, folder)
+
+
+def test_a_leftover_that_is_no_dicom_file_is_quarantined_and_stops_no_other(
+    db: Database, layout: Layout, streams: Streams, tmp_path: Path
+) -> None:
+    leave(layout, "a1.1", b"")
+    leave(layout, "a1.2", whole(ct_slice(), tmp_path))
+    assert adopt(db, layout, streams, NOW) == 1
+    assert [entry.size_bytes for entry in quarantine.entries(layout)] == [0]
+    assert waiting(layout) == []
+
+
+def test_a_leftover_that_cannot_be_read_stays_and_stops_no_other(
+    db: Database, layout: Layout, streams: Streams, tmp_path: Path
+) -> None:
+    leave(layout, "a1.2", whole(ct_slice(), tmp_path))
+    (layout.incoming / "p-1" / "a1.1").mkdir()  # reading it raises OSError, as a bad sector does
+    assert adopt(db, layout, streams, NOW) == 1
+    assert (layout.incoming / "p-1" / "a1.1").exists()
+    assert waiting(layout) == []
+
+
+def test_a_staging_folder_that_its_worker_removes_meanwhile_does_no_harm(
+    db: Database, layout: Layout, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (layout.incoming / "job-1-1").mkdir()
+
+    def removed(db: Database, job_id: int, attempt: int) -> bool:
+        (layout.incoming / "job-1-1").rmdir()
+        return False
+
+    monkeypatch.setattr(adoption, "_is_current", removed)
+    assert adopt(db, layout, streams, NOW) == 0
 
 
 def test_nothing_of_a_living_process_is_touched(

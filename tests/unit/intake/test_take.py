@@ -20,16 +20,19 @@ from appliance.errors import (
     CannotUnderstand,
     DoesNotMatch,
     IndexUnavailable,
+    LeaseLost,
     NoSpace,
     SyncFailed,
 )
 from appliance.index import arrivals, catalog, events, schema
-from appliance.index.attempts import Finish, claim_next
+from appliance.index.attempts import Finish, claim_next, requeue
 from appliance.index.database import Database
 from appliance.index.jobs import Job, NewJob, create
 from appliance.intake import results
+from appliance.intake.adoption import adopt
 from appliance.intake.filing import Kept, Sender, path_of
 from appliance.intake.take import Intake
+from appliance.streams.catalog import Streams
 from tests.kit.dicom import ct_slice, write
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -266,6 +269,19 @@ def test_an_audit_line_is_written_once_for_an_association_not_for_each_instance(
         assert len(events.latest(connection, 10, kind="instance refused")) == 1
 
 
+def test_a_refused_instance_leaves_nothing_when_quarantine_is_full_too(
+    layout: Layout, send: Callable[..., Kept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> str:
+        raise NoSpace("full", remedy="make room")
+
+    monkeypatch.setattr(quarantine, "keep", full)
+    for _ in range(2):
+        with pytest.raises(NoSpace):
+            send(ct_slice(), data=b"no data set at all")
+    assert waiting(layout) == []
+
+
 def test_an_empty_data_set_is_refused(send: Callable[..., Kept]) -> None:
     with pytest.raises(DoesNotMatch):
         send(ct_slice(), data=b"")
@@ -410,8 +426,6 @@ def test_a_result_that_comes_back_to_its_stream_opens_no_arrival(
 def test_a_lost_lease_leaves_nothing_behind(db: Database, layout: Layout, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from appliance.errors import LeaseLost
-
     ds = ct_slice()
     job = running_job(db, ds)
     stale = replace(job, attempt=job.attempt - 1)
@@ -420,6 +434,27 @@ def test_a_lost_lease_leaves_nothing_behind(db: Database, layout: Layout, tmp_pa
         results.register(db, layout, stale, [staged], Finish("success"), NOW)
     assert (stored(layout), waiting(layout)) == ([], [])
     assert count(db, schema.instances) == 0
+
+
+def test_a_lost_lease_leaves_to_adoption_what_a_failed_commit_had_named(
+    db: Database, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = ct_slice()
+    job = running_job(db, ds)
+    staged = stage(layout, job, result_of(ds, tmp_path))
+
+    def away(*args: object) -> None:
+        raise IndexUnavailable("it was restarted just now", remedy="wait")
+
+    with monkeypatch.context() as patch, pytest.raises(IndexUnavailable):
+        patch.setattr(Studies, "sync", away)
+        results.register(db, layout, job, [staged], Finish("success"), NOW)
+    assert stored(layout) != []
+    requeue(db, job, NOW, reason="silent", counts=True, max_attempts=3)
+    with pytest.raises(LeaseLost):
+        results.register(db, layout, job, [staged], Finish("success"), NOW)
+    adopt(db, layout, Streams(), NOW)
+    assert (stored(layout), waiting(layout)) == ([], [])
 
 
 def test_a_result_under_an_existing_uid_is_refused_and_named(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from appliance.errors import QueueUnavailable
@@ -185,6 +186,8 @@ def test_a_gearmand_that_hangs_costs_no_more_than_the_patience(gearmand: Gearman
     rings = Rings([gearmand.server], patience_seconds=0.5)
     rings.ring(1, "X", 0)
     os.kill(gearmand.pid, signal.SIGSTOP)
+    stopped = psutil.Process(gearmand.pid)
+    wait_for(lambda: stopped.status() == psutil.STATUS_STOPPED, "gearmand stands still")
     began = time.monotonic()
     with pytest.raises(QueueUnavailable):
         rings.ring(2, "X", 0)

@@ -125,6 +125,15 @@ def test_the_first_rules_are_written_where_there_was_no_file(tmp_path: Path) -> 
     assert list(routing_file.load(settings).destinations) == ["p"]
 
 
+def test_the_empty_text_takes_the_file_away_and_may_be_gone_back_from(settings: Settings) -> None:
+    save(settings, "")
+    assert not settings.routing_file.exists()
+    assert edit.load(settings).text == ""
+    [_, by_hand] = edit.history(settings)
+    edit.restore(settings, by_hand.name, edit.load(settings).digest, "anna", NOW)
+    assert settings.routing_file.read_text() == TEXT
+
+
 def test_a_link_stays_a_link_and_the_mode_stays(settings: Settings, tmp_path: Path) -> None:
     real = tmp_path / "real.yaml"
     settings.routing_file.rename(real)

@@ -101,8 +101,10 @@ class Claimed:
         dicom.write(ds, self.output / name)
         return ds
 
-    def harvest(self, *, changes_patient: bool = False, most: int = 1000) -> Harvest:
-        rules = Rules("BROOKBOX", changes_patient, most, OWN)
+    def harvest(
+        self, *, changes_patient: bool = False, most: int = 1000, most_bytes: int = 10**9
+    ) -> Harvest:
+        rules = Rules("BROOKBOX", changes_patient, most, most_bytes, OWN)
         return harvest(self.db, self.layout, self.job, self.folder, rules)
 
     def register(self, found: Harvest) -> Finish:
@@ -225,6 +227,20 @@ def test_more_entries_than_allowed_and_too_deep_ones_are_refused(claimed: Claime
     dicom.write(claimed.result(), deep / "r.dcm")
     found = claimed.harvest()
     assert (found.staged, found.odd) == ([], 1)
+
+
+def test_files_with_holes_are_not_copied_past_the_limit(claimed: Claimed) -> None:
+    """They take no room in OUTPUT, so the watch over the run did not see them."""
+    claimed.write("a.dcm")
+    for name in ("b.dcm", "c.dcm"):
+        claimed.write(name)
+        os.truncate(claimed.output / name, 8_000_000)
+    found = claimed.harvest(most_bytes=1_000_000)
+    assert [one.name for one in found.staged] == ["a.dcm"]
+    assert found.refused == [
+        f"{name} was left out: there is more than output_gb allows." for name in ("b.dcm", "c.dcm")
+    ]
+    assert sum(file.stat().st_size for file in claimed.layout.incoming.rglob("*")) < 1_000_000
 
 
 def test_an_output_that_became_a_link_is_refused(claimed: Claimed) -> None:

@@ -1,0 +1,130 @@
+"""The index from the files: made again, or brought up to what they tell after a restore.
+
+For the command line, while the node is stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from appliance.disk.layout import Layout
+from appliance.errors import BackupError
+from appliance.health import stored_files
+from appliance.health.job_folders import job_ids
+from appliance.health.stored_files import Complain
+from appliance.index import backup, database, file_check, former, migrate, rebuild
+from appliance.index.former import Fate, Former
+from appliance.index.rebuild import CaughtUp, Rebuilt, Told
+from appliance.settings import Settings
+from appliance.streams.catalog import Streams, streams_of
+
+__all__ = ["CaughtUp", "Made", "catch_up", "check_used", "make_again", "read_former"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Made:
+    """What a rebuild made, where the index before is now, and what became of its jobs."""
+
+    rebuilt: Rebuilt
+    aside: Path | None
+    fates: tuple[Fate, ...]
+
+
+def check_used(settings: Settings) -> None:
+    """Raise BackupError where no node ever ran: there are no files that could tell."""
+    root = settings.data_root
+    if not Layout(root).studies.is_dir():
+        raise BackupError(
+            f"there is nothing to make an index of in {root.absolute()}: no node ran here",
+            remedy="go to the folder of a node that has run, or name it: "
+            "brookbox --home FOLDER index rebuild",
+        )
+
+
+def read_former(settings: Settings) -> Former | None:
+    """Read what only the present index knows; None when there is none.
+
+    Raises IndexUnavailable when it cannot be read.
+    """
+    if backup.why_nothing(settings):
+        return None
+    db = database.connect(settings)
+    try:
+        return former.read_former(db)
+    finally:
+        db.close()
+
+
+def make_again(
+    settings: Settings, before: Former | None, now: datetime, who: str, complain: Complain
+) -> Made:
+    """Make the index from the files; the present one of SQLite is kept beside it."""
+    new, part = _beside(settings)
+    db = database.connect(new)
+    try:
+        migrate.migrate(db)
+        layout = Layout(settings.data_root)
+        told = _told(settings, stored_files.stored_paths(layout), now, complain)
+        done = rebuild.rebuild(db, told, before, now, who)
+        fates = former.fates(db, before) if before else []
+    finally:
+        db.close()
+    aside = backup.take_over(settings, part, now) if part else None
+    return Made(done, aside, tuple(fates))
+
+
+def catch_up(
+    settings: Settings, made_at: datetime, now: datetime, who: str, complain: Complain
+) -> CaughtUp:
+    """Take into a restored index what came after it; it gets this program's schema first."""
+    db = database.connect(settings)
+    try:
+        if migrate.needs_migration(db):
+            migrate.migrate(db)
+        with db.read() as connection:
+            known = set(file_check.instance_paths(connection))
+        layout = Layout(settings.data_root)
+        unknown = (
+            path
+            for path in stored_files.stored_paths(layout)
+            if str(path.relative_to(layout.root)) not in known
+        )
+        return rebuild.catch_up(db, _told(settings, unknown, now, complain), made_at, now, who)
+    finally:
+        db.close()
+
+
+def _told(settings: Settings, paths: stored_files.Paths, now: datetime, complain: Complain) -> Told:
+    layout = Layout(settings.data_root)
+    return Told(
+        files=stored_files.stored_files(layout, paths, complain),
+        records=stored_files.job_records(layout, complain),
+        highest_job_id=max(job_ids(layout), default=0),
+        level_of=_level_of(streams_of(settings)),
+        since=now - timedelta(days=settings.housekeeper.logs_days),
+    )
+
+
+def _level_of(streams: Streams) -> Callable[[str], str | None]:
+    def level_of(ae_title: str) -> str | None:
+        stream = streams.find(ae_title)
+        if stream is None:
+            return None
+        # As adoption has it: also a stream that is broken just now gets its study.
+        return stream.info.level if stream.info else "study"
+
+    return level_of
+
+
+def _beside(settings: Settings) -> tuple[Settings, Path | None]:
+    """Give settings of a new SQLite file beside the present one; PostgreSQL is filled in place."""
+    if backup.saved_name(settings) != "index.sqlite3":
+        return settings, None
+    part = backup.sqlite_path(settings).with_name("index.sqlite3.rebuilt")
+    for tail in ("", "-wal", "-shm"):
+        Path(f"{part}{tail}").unlink(missing_ok=True)
+    url = f"sqlite:///{part}"
+    return dataclasses.replace(settings, index=dataclasses.replace(settings.index, url=url)), part
