@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, MutableMapping
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
 _NEVER = {"patient_name", "patient_id", "patient", "birth_date", "other_patient_ids"}
+# Libraries that quote what they stumble over: values of a patient's data set.
+_QUOTING = ("pydicom", "pynetdicom")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -24,6 +27,8 @@ def set_up(process: str, level: str = "info") -> None:
     """Log as JSON lines from now on; call once, first thing in a process."""
     logging.basicConfig(level=logging.WARNING, force=True, handlers=[_LibraryHandler()])
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    for library in _QUOTING:
+        warnings.filterwarnings("ignore", module=library)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -33,11 +38,16 @@ def set_up(process: str, level: str = "info") -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=_SafeLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    set_level(level)
     bind_contextvars(process=process)
+
+
+def set_level(level: str) -> None:
+    """Log this level and above from now on, in every thread."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
 
 
 def get() -> structlog.typing.FilteringBoundLogger:
@@ -72,6 +82,9 @@ class _LibraryHandler(logging.Handler):
     """Turn what libraries say at WARNING and above into our own lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Not by their loggers' level: pydicom sets its own when it is imported.
+        if record.name.split(".")[0] in _QUOTING:
+            return
         get().warning("library message", library=record.name, said=record.getMessage()[:500])
 
 

@@ -106,7 +106,10 @@ class Completeness:
         True, "Learn the silence of each calling AE title (5 to 120 s)", live=True
     )
     senders: dict[str, float] = setting(
-        {}, "Fixed silence in seconds for a calling AE title, such as {CT1: 10}", live=True
+        {},
+        "Fixed silence in seconds for a calling AE title, such as {CT1: 10}",
+        low=0.1,
+        live=True,
     )
 
 

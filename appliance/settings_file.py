@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
+import math
 import os
 import re
 import types
@@ -24,6 +26,7 @@ from appliance import logs
 from appliance.errors import SettingsError
 from appliance.settings import Settings
 
+_AE_TITLES = {"allow_calling", "senders"}
 _ENVIRONMENT_ONLY = {"BROOKBOX_CONFIG", "BROOKBOX_HOME"}
 
 
@@ -187,7 +190,9 @@ def _read_sections(
     values: dict[str, dict[str, Any]] = {}
     for key, body in tree.value:
         where = f"{file}:{key.start_mark.line + 1}"
-        if key.value not in known:
+        if not isinstance(key, yaml.ScalarNode):
+            mistakes.append(f"{where}: a section's name must be one word.")
+        elif key.value not in known:
             mistakes.append(f"{where}: {key.value} is not a section.{_meant(key.value, known)}")
         elif key.value in values:
             mistakes.append(f"{where}: {key.value} stands here a second time.")
@@ -208,6 +213,9 @@ def _read_values(
     values: dict[str, Any] = {}
     for key, node in body.value:
         where = f"{file}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            mistakes.append(f"{where}: the name of a setting must be one word.")
+            continue
         if key.value not in known:
             mistakes.append(
                 f"{where}: {section}.{key.value} is not a setting.{_meant(key.value, known)}"
@@ -217,12 +225,26 @@ def _read_values(
             mistakes.append(f"{where}: {section}.{key.value} stands here a second time.")
             continue
         try:
-            raw = yaml.SafeLoader("").construct_document(node)
+            raw = _as_written(known[key.value].type, node)
         except yaml.YAMLError as error:
             mistakes.append(f"{where}: {section}.{key.value}: {error}")
             continue
         _keep(values, known[key.value], raw, where, mistakes)
     return values
+
+
+def _as_written(kind: Any, node: yaml.Node) -> Any:
+    """Construct a value; text stays as it stands there, or YAML makes 83 of the AE title 0123."""
+    origin = typing.get_origin(kind)
+    is_text = isinstance(node, yaml.ScalarNode) and node.tag != "tag:yaml.org,2002:null"
+    if is_text and (kind is str or origin is tuple):
+        return node.value
+    if origin is tuple and isinstance(node, yaml.SequenceNode):
+        return [_as_written(str, part) for part in node.value]
+    make = yaml.SafeLoader("").construct_document
+    if origin is dict and isinstance(node, yaml.MappingNode):
+        return {str(_as_written(str, key)): make(part) for key, part in node.value}
+    return make(node)
 
 
 def _override(
@@ -238,7 +260,8 @@ def _override(
             continue
         one = known[variable]
         try:
-            raw = text if one.type is str else yaml.safe_load(text)
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            raw = text if one.type is str or node is None else _as_written(one.type, node)
         except yaml.YAMLError:
             raw = text
         _keep(values.setdefault(one.section, {}), one, raw, variable, mistakes)
@@ -255,13 +278,25 @@ def _checked(one: Declared, raw: Any) -> Any:
     value = _converted(one.type, raw)
     if one.choices and value not in one.choices:
         raise ValueError(f"must be one of {', '.join(one.choices)}, not {value!r}.")
-    if one.low is not None and isinstance(value, int | float) and value < one.low:
-        raise ValueError(f"must be at least {one.low:g}, not {value!r}.")
-    if one.high is not None and isinstance(value, int | float) and value > one.high:
-        raise ValueError(f"must be at most {one.high:g}, not {value!r}.")
-    if one.name == "ae_title" and not _is_ae_title(value):
-        raise ValueError(f"must be 1 to 16 printable ASCII characters, no backslash: {value!r}.")
+    for number in value.values() if isinstance(value, dict) else [value]:
+        if one.low is not None and isinstance(number, int | float) and number < one.low:
+            raise ValueError(f"must be at least {one.low:g}, not {number!r}.")
+        if one.high is not None and isinstance(number, int | float) and number > one.high:
+            raise ValueError(f"must be at most {one.high:g}, not {number!r}.")
+    for title in [value] if one.name == "ae_title" else value if one.name in _AE_TITLES else ():
+        if not _is_ae_title(title):
+            words = "must be 1 to 16 printable ASCII characters, no backslash"
+            raise ValueError(f"{words}: {title!r}.")
+    for network in value if one.name == "allow_addresses" else ():
+        _check_network(network)
     return value
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"must be networks, such as 10.1.0.0/16: {error}.") from error
 
 
 def _is_ae_title(text: str) -> bool:
@@ -275,7 +310,8 @@ def _converted(kind: Any, raw: Any) -> Any:
     if kind is int and isinstance(raw, int) and not isinstance(raw, bool):
         return raw
     if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
-        return float(raw)
+        if math.isfinite(raw):
+            return float(raw)
     if kind is str and isinstance(raw, str | int) and not isinstance(raw, bool):
         return str(raw)
     origin = typing.get_origin(kind)
@@ -342,5 +378,6 @@ def reloaded(old: Settings) -> Settings:
         logs.get().error("settings are wrong, the old ones stay", mistakes=str(error))
         return old
     live, restart = changes(old, new)
+    logs.set_level(new.node.log_level)
     logs.get().info("settings read again", changed=live, waiting_for_restart=restart)
     return with_live_changes(old, new)

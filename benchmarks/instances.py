@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from appliance.dicom import part10
 from appliance.errors import InstanceRefused
@@ -19,10 +19,7 @@ from benchmarks.plan import Plan
 from tests.kit import dicom
 
 _STUDIES = 4
-_REAL = {
-    (CTImageStorage, ExplicitVRLittleEndian),
-    (MRImageStorage, ExplicitVRLittleEndian),
-}
+_REAL = (CTImageStorage, ExplicitVRLittleEndian)
 _DIGITS = b"123456789"
 
 
@@ -93,17 +90,21 @@ def _made(title: str, count: int, size: int, plan: Plan) -> Work:
 
 
 def _real(folder: Path, plan: Plan) -> Work:
-    """Find the real images that storescu proposes, and sends untouched, without being told."""
+    """Find the real CT images that storescu sends untouched without being told.
+
+    Other objects are left out: storescu does not propose some SOP classes unasked, and takes
+    seconds to parse a file with oddities, so that it would be what is measured.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.dcm")):
         try:
             meta, header, _ = part10.read_file(path)
         except InstanceRefused:
             continue
-        if (header.sop_class_uid, meta.transfer_syntax_uid) in _REAL:
+        if (header.sop_class_uid, meta.transfer_syntax_uid) == _REAL:
             found.setdefault(header.sop_instance_uid, path)
     some = list(found.values())[: max(round(len(found) * plan.share), _STUDIES)]
-    return _work("real CT and MR images", some, plan.folder / "sent-real")
+    return _work("real CT", some, plan.folder / "sent-real")
 
 
 def _work(title: str, files: list[Path], folder: Path) -> Work:

@@ -4,8 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
-umask 077  # what the node keeps is for its user alone
-mkdir -p data/logs
+(umask 077 && mkdir -p data/logs)  # what the node keeps is for its user alone
 if docker version >/dev/null 2>&1 && command -v setpriv >/dev/null; then
     # It ends with the node: exec keeps our pid, which is its parent.
     setpriv --pdeathsig TERM "$python" -m appliance.cli streams build \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from appliance.amounts import of_disk
+from appliance.amounts import of_disk, of_memory
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.disk.layout import Layout
@@ -74,7 +74,7 @@ def _resources(asked: Asked, settings: Settings) -> int:
         show.as_json({"processes": used, "total": total})
         return 0
     rows = [
-        (one.name, one.pid or "", f"{one.pss_bytes / 1e6:.0f} MB", f"{one.cpu_percent:.0f} %")
+        (one.name, one.pid or "", of_memory(one.pss_bytes), f"{one.cpu_percent:.0f} %")
         for one in (*used, total)
     ]
     show.table(("process", "pid", "memory (PSS)", "CPU"), rows, "No process runs.")

@@ -27,7 +27,7 @@ def brightest(job):
         "brightest",
         SecondaryCaptureImageStorage,
         images,
-        number=series_number(images),
+        number=series_number(job, images),
         description="Brightest slice",
         modality=images[0].Modality,
     )

@@ -1,8 +1,8 @@
 """How much room the data volume has, and whether it can be trusted.
 
-The reserve is never filled by reception: jobs, the index and the logs need it.  A
-volume is degraded once a sync failed on it; it stays so until the receiver is
-started again.
+The reserve is never filled by reception: jobs, the index and the logs need it.  Below
+it no association is accepted, below half of it no instance of an open one.  A volume
+is degraded once a sync failed on it; it stays so until the receiver is started again.
 """
 
 from __future__ import annotations
@@ -69,9 +69,12 @@ def mark_degraded(layout: Layout, why: str) -> None:
 def degraded(layout: Layout) -> str:
     """Say why the volume is degraded; "" when it is not."""
     try:
-        return _note(layout).read_text("utf-8")
-    except OSError:
+        # The note may be empty, on a volume that took no byte any more.
+        return _note(layout).read_text("utf-8") or "A sync failed."
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        return f"It cannot be read: {error.strerror}."
 
 
 def clear_degraded(layout: Layout) -> None:

@@ -143,7 +143,9 @@ def _new_job(
     wanted: Sequence[Instance],
     digest: str,
 ) -> NewJob:
-    senders = arrivals.senders_of(connection, arrival.called_ae_title, arrival.study_uid)
+    senders = arrivals.senders_of(
+        connection, arrival.called_ae_title, arrival.study_uid, arrival.series_uid
+    )
     return NewJob(
         ae_title=arrival.called_ae_title,
         study_uid=arrival.study_uid,

@@ -266,26 +266,24 @@ def received_for(
     return [Instance(**row) for row in rows]
 
 
-def senders_of(connection: sa.Connection, called_ae_title: str, study_uid: str) -> list[Reception]:
-    """List one reception for each sender of this study, the one that sent last standing last."""
+def senders_of(
+    connection: sa.Connection, called_ae_title: str, study_uid: str, series_uid: str = ""
+) -> list[Reception]:
+    """List one reception for each sender of a study, or series; who sent last stands last."""
     r = t.receptions.c
+    of_these = [r.called_ae_title == called_ae_title, r.study_uid == study_uid]
+    if series_uid:
+        i = t.instances.c
+        of_it = sa.select(i.sop_instance_uid).where(i.series_uid == series_uid)
+        of_these.append(r.sop_instance_uid.in_(of_it))
     rows = connection.execute(
         sa.select(r.calling_ae_title, r.address, sa.func.max(r.received_at))
-        .where(r.called_ae_title == called_ae_title, r.study_uid == study_uid)
+        .where(*of_these)
         .group_by(r.calling_ae_title, r.address)
         .order_by(sa.func.max(r.received_at))
     ).all()
     return [
-        Reception(
-            sop_instance_uid="",
-            study_uid=study_uid,
-            series_uid="",
-            called_ae_title=called_ae_title,
-            calling_ae_title=calling,
-            address=address,
-            association_id="",
-            received_at=last_at,
-        )
+        Reception("", study_uid, series_uid, called_ae_title, calling, address, "", last_at)
         for calling, address, last_at in rows
     ]
 

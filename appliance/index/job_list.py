@@ -112,6 +112,13 @@ def inputs_of(connection: sa.Connection, job_id: int) -> list[Instance]:
     return [Instance(**row) for row in connection.execute(query).mappings()]
 
 
+def earlier_of_study(connection: sa.Connection, job: Job) -> int:
+    """Count the jobs of the same study that were made before this one, of all streams."""
+    c = t.jobs.c
+    query = sa.select(sa.func.count()).where(c.study_uid == job.study_uid, c.id < job.id)
+    return connection.scalar(query) or 0
+
+
 def steps_of(connection: sa.Connection, job_id: int) -> list[Step]:
     """List the steps of all attempts, in order."""
     c = t.job_steps.c

@@ -93,7 +93,7 @@ class Acceptor:
             return
         one.note_bytes(len(pdu) if pdu[0] == _P_DATA else 0)
         one.is_aborted_by_peer = one.is_aborted_by_peer or pdu[0] == _ABORT
-        most = self.settings.receiver.max_instance_mb * 1024 * 1024
+        most = self.settings.receiver.max_instance_mb * 1_000_000
         if one.message_bytes > most + _SLACK_BYTES:
             logs.get().warning("association aborted", association=one.id, why="instance too long")
             self.abort(one)

@@ -16,7 +16,7 @@ from appliance import logs
 from appliance.dicom import statuses
 from appliance.disk import space
 from appliance.disk.layout import Layout
-from appliance.errors import DiskError, IndexUnavailable, InstanceRefused, SyncFailed
+from appliance.errors import DiskError, IndexUnavailable, InstanceRefused, NoSpace, SyncFailed
 from appliance.intake.take import Intake
 from appliance.receiver.associations import Associations, OpenAssociation
 from appliance.settings import Settings
@@ -75,10 +75,11 @@ class Storing:
     def _take(self, event: Any, one: OpenAssociation) -> tuple[int, str]:
         request = event.request
         _, abstract_syntax, transfer_syntax = event.context
-        most = self._settings().receiver.max_instance_mb * 1024 * 1024
+        most = self._settings().receiver.max_instance_mb * 1_000_000
         with request.DataSet.getbuffer() as data_set:
             if len(data_set) > most:
                 return statuses.OUT_OF_RESOURCES, "longer than receiver.max_instance_mb"
+            self._look_for_room()
             kept = self._intake.keep(
                 data_set,
                 sop_class_uid=str(request.AffectedSOPClassUID),
@@ -95,6 +96,21 @@ class Storing:
             "instance kept", study=kept.study_uid, instance=kept.sop_instance_uid, note=kept.note
         )
         return statuses.SUCCESS, ""
+
+    def _look_for_room(self) -> None:
+        """Raise NoSpace when nothing may be written any more, though it was admitted."""
+        if why := space.degraded(self._layout):
+            raise NoSpace(
+                f"The data volume is not trusted: {why}",
+                remedy="look at dmesg and at the disk, then restart the node",
+            )
+        rules = self._settings().receiver
+        volume = space.measure(self._layout.root)
+        if space.is_short(volume, rules.reserve_gb / 2, rules.reserve_percent / 2):
+            raise NoSpace(
+                "The data volume is nearly full.",
+                remedy="make room on it; brookbox status shows what holds the space",
+            )
 
 
 def _response(status: int, why: str) -> Dataset:

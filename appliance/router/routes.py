@@ -60,7 +60,7 @@ def _facts(db: Database, job: Job) -> tuple[Ended, list[Instance]]:
     with db.read() as connection:
         outputs = catalog.results_of(connection, job.id)
         inputs = job_list.inputs_of(connection, job.id)
-        senders = arrivals.senders_of(connection, job.ae_title, job.study_uid)
+        senders = arrivals.senders_of(connection, job.ae_title, job.study_uid, job.series_uid)
     ended = Ended(
         called_ae_title=job.ae_title,
         calling_ae_title=job.calling_ae_title,

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,18 @@ _FICLONE = 0x40049409  # ioctl(2): share the blocks of another file, on Btrfs an
 
 
 def prepare(
-    layout: Layout, job: Job, stream: Stream, instances: Sequence[Instance], *, copy: bool
+    layout: Layout,
+    job: Job,
+    stream: Stream,
+    instances: Sequence[Instance],
+    *,
+    copy: bool,
+    told: Mapping[str, Any],
 ) -> JobFolder:
     """Make the folder of an attempt; NoSpace and DiskError.
 
-    `instances` are in the order in which the files are numbered.
+    `instances` are in the order in which the files are numbered; `told` is what info.json
+    says beside what the job and its stream say.
     """
     folder = layout.job(job.id)
     with plain_errors("The job's folder could not be made"):
@@ -47,7 +54,7 @@ def prepare(
             target = folder.input / f"{number:0{width}}.dcm"
             put = _copy if copy else _link
             put(layout.root / instance.path, target)
-        _write(folder.info, info_of(job, stream, instances))
+        _write(folder.info, {**info_of(job, stream, instances), **told})
     return folder
 
 

@@ -33,6 +33,9 @@ from appliance.worker.site import Site
 T = TypeVar("T")
 
 _INDEX_PAUSE_SECONDS = 1.0
+# Two streams may work on one study at once: each job has series numbers of its own.
+_FIRST_SERIES_NUMBER = 9000
+_SERIES_A_JOB = 100
 
 
 def run_job(site: Site, job: Job, stream: Stream, executor: Executor) -> None:
@@ -113,10 +116,15 @@ class _Attempt:
         with site.db.read() as connection:
             uids = [one.sop_instance_uid for one in job_list.inputs_of(connection, job.id)]
             instances = catalog.find_instances(connection, uids)
+            earlier = job_list.earlier_of_study(connection, job)
         if len(instances) < job.input_count:
             return _input_gone(job, len(instances))
         copy = self._executor.wants_copy(self._stream)
-        prepare(site.layout, job, self._stream, instances, copy=copy)
+        told = {
+            "first_series_number": _FIRST_SERIES_NUMBER + _SERIES_A_JOB * earlier,
+            "image": self._stream.good_info.image if self._executor.name == "container" else "",
+        }
+        prepare(site.layout, job, self._stream, instances, copy=copy, told=told)
         if self.lease.is_cancelled():
             return Ended("cancelled", None, "", "")
         return None

@@ -44,13 +44,19 @@ class StreamError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a stream: its three places, its settings and what its UIDs come from."""
+    """One run of a stream: its three places, its settings and what its UIDs come from.
+
+    `image` is empty where it runs as a plain process.  No other job of the study gets
+    series numbers between `first_series_number` and the 99 after it.
+    """
 
     input: Path
     output: Path
     stream: Mapping[str, Any]
     seed: str
     at: datetime
+    image: str = ""
+    first_series_number: int = 9000
 
     @classmethod
     def here(cls) -> "Job":
@@ -67,6 +73,8 @@ class Job:
             stream=info.get("stream") or _load(Path(sys.argv[0]).parent / "info.json"),
             seed=info.get("result_seed") or secrets.token_hex(16),
             at=at if at.tzinfo else at.replace(tzinfo=UTC),
+            image=info.get("image") or "",
+            first_series_number=info.get("first_series_number") or 9000,
         )
 
     @property

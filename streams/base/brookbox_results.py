@@ -32,13 +32,11 @@ __all__ = [
     "new_result", "read_input", "run", "save", "series_number", "whole_number",
 ]  # fmt: skip
 
-FIRST_SERIES_NUMBER = 9000
 
-
-def series_number(inputs: Iterable[Dataset], nth: int = 0) -> int:
-    """The nth number, from 9000 up, that no series of the input has."""
+def series_number(job: Job, inputs: Iterable[Dataset], nth: int = 0) -> int:
+    """The nth number, from the job's first one (9000 or higher), that no input series has."""
     taken = {whole_number(ds, "SeriesNumber") for ds in inputs}
-    free = (n for n in itertools.count(FIRST_SERIES_NUMBER) if n not in taken)
+    free = (n for n in itertools.count(job.first_series_number) if n not in taken)
     return next(itertools.islice(free, nth, None))
 
 
@@ -180,8 +178,7 @@ def _equipment(job: Job, ds: Dataset, warning: str) -> Dataset:
     item.ManufacturerModelName = _fit(ds, str(job.stream.get("name", "Stream")), 64)
     item.SoftwareVersions = _fit(ds, str(job.stream.get("version", "")), 64)
     item.ContributionDateTime = f"{job.at.astimezone(UTC):%Y%m%d%H%M%S}+0000"
-    image = job.stream.get("image")
-    made_by = f"Stream {job.name}" + (f", image {image}." if image else ".")
+    made_by = f"Stream {job.name}" + (f", image {job.image}." if job.image else ".")
     item.ContributionDescription = _fit(ds, made_by, 1024 - len(warning)) + warning
     return item
 

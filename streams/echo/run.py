@@ -30,7 +30,7 @@ SIGNATURES = ["MACParametersSequence", "DigitalSignaturesSequence"]
 def echo(job: Job) -> tuple[Success, str]:
     """Copy every instance of the input; partial when some could not be."""
     headers, left_out = read_input(job.input, pixels=False)
-    numbers = number_series(headers)
+    numbers = number_series(job, headers)
     copied = []
     for i, header in enumerate(headers):
         try:
@@ -50,11 +50,11 @@ def echo(job: Job) -> tuple[Success, str]:
     return "success", f"{message}."
 
 
-def number_series(headers: list[Dataset]) -> dict[str, int]:
+def number_series(job: Job, headers: list[Dataset]) -> dict[str, int]:
     """A new series number for each series of the input, in the order of the old ones."""
     old = {ds.SeriesInstanceUID: whole_number(ds, "SeriesNumber") for ds in headers}
     in_order = sorted(old, key=lambda uid: (old[uid], uid))
-    return {uid: series_number(headers, nth) for nth, uid in enumerate(in_order)}
+    return {uid: series_number(job, headers, nth) for nth, uid in enumerate(in_order)}
 
 
 def copy_instance(job: Job, header: Dataset, number: int, name: str) -> None:

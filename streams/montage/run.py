@@ -63,7 +63,7 @@ def montage(job: Job) -> tuple[Success, str]:
         if sheet.tiles:
             made += 1
             shown_slices += len(sheet.tiles)
-            number, modality = series_number(headers), modality_of(study)
+            number, modality = series_number(job, headers), modality_of(study)
             make_image(job, sheet, made, number, modality)
     for sentence in problems:
         log(sentence)
@@ -105,16 +105,16 @@ def make_sheet(series: ImageSeries, count: Callable[[], None]) -> tuple[Sheet, l
     layout = lay_out(len(sizes), max(w for w, _ in sizes), max(h for _, h in sizes))
     in_file: dict[str, dict[int, tuple[int, Slice]]] = defaultdict(dict)
     for nth, one in numbered:
-        in_file[one.name][one.frame] = nth, one
+        in_file[one.header.SOPInstanceUID][one.frame] = nth, one
     tiles, problems = [], []
-    for name, wanted in in_file.items():
-        header = next(one.header for _, one in wanted.values())
-        for frame, pixels in decode(header, sorted(wanted)):
+    for wanted in in_file.values():
+        first = next(one for _, one in wanted.values())
+        for frame, pixels in decode(first.header, sorted(wanted)):
             nth, one = wanted[frame]
             try:
                 tiles.append(Tile(nth, one, fitted(shown(one, pixels), one.size, layout)))
             except UNREADABLE as error:
-                problems.append(f"{name}, frame {frame + 1}, cannot be decoded: {error}")
+                problems.append(f"{first.name}, frame {frame + 1}, cannot be decoded: {error}")
             count()
     tiles.sort(key=lambda tile: tile.number)
     return Sheet(series, layout, tuple(tiles)), problems

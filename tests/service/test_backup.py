@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from tests.kit import dicom
 from tests.kit.node import Node
 from tests.kit.waiting import wait_for
 
-# Of a trusted stream: each image comes back as a result.
-ECHO = (Path(__file__).resolve().parents[2] / "streams" / "echo" / "run.py").read_text()
-
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that received a study for two AE titles and worked on it; it still runs."""
-    node = Node(tmp_path_factory.mktemp("worked")).start()
+    rules = {"housekeeper": {"backup_hour_utc": 0}}
+    node = Node(tmp_path_factory.mktemp("worked"), rules)
+    killed = node.home / "data" / "backups" / f"nightly-{datetime.now(UTC):%Y%m%d}T000000Z.part"
+    killed.mkdir(parents=True)
+    (killed / "manifest.json").touch()
+    node.start()
     folder = tmp_path_factory.mktemp("study")
     files = dicom.write_study(dicom.ct_study(3, study_uid=generate_uid()), folder)
     for called in ("ECHO", "BROOKBOX"):
@@ -159,13 +162,14 @@ def test_a_lost_index_is_made_again_where_it_was(worked: Node, tmp_path: Path) -
     assert catalog(node) == before
 
 
-def test_the_nightly_backup_is_made_and_old_ones_go(worked: Node) -> None:
+def test_the_nightly_backup_is_made_where_one_was_killed_before(worked: Node) -> None:
     backups = worked.layout.backups
     [tonight] = wait_for(lambda: list(backups.glob("nightly-*Z")), "the nightly backup")
     assert json.loads((tonight / "manifest.json").read_text())["version"]
     assert (tonight / "config" / "brookbox.yaml").is_file()
     for name in ("info.json", "run.py", "Dockerfile"):
         assert (tonight / "streams" / "montage" / name).is_file()
+    assert not list(backups.glob("*.part"))
 
 
 def test_where_no_node_ran_there_is_nothing_to_back_up(tmp_path: Path) -> None:
@@ -182,8 +186,10 @@ def test_of_several_backups_the_newest_is_named_and_none_taken(
 ) -> None:
     first = backed_up(worked, tmp_path / "to")
     newest = wait_for(
-        lambda: worked.cli("backup", str(tmp_path / "to")).returncode == 0
-        and max((tmp_path / "to").glob("brookbox-*")),
+        lambda: (
+            worked.cli("backup", str(tmp_path / "to")).returncode == 0
+            and max((tmp_path / "to").glob("brookbox-*"))
+        ),
         "another second began",
     )
     assert newest != first
@@ -210,7 +216,7 @@ def test_a_backup_that_is_killed_leaves_nothing_that_stays(worked: Node, tmp_pat
         process.wait()
         [part] = to.iterdir()
         assert part.name.endswith(".part")
-        refused = worked.cli("restore", str(part))
+        refused = another(worked, tmp_path / "elsewhere").cli("restore", str(part))
         assert refused.returncode == 1 and "did not end" in refused.stderr
     finally:
         shutil.rmtree(many)
@@ -230,7 +236,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Pa
     node = Node(tmp_path_factory.mktemp("stopped"))
     node.home.mkdir(exist_ok=True)
     node.write_settings()
-    waits = node.add_stream("WAITS", ECHO, image="brookbox/none:1", trusted=False)
+    script = (node.home / "streams" / "echo" / "run.py").read_text()
+    waits = node.add_stream("WAITS", script, image="brookbox/none:1", trusted=False)
     (waits / "tool.sh").write_text("#!/bin/sh\n")
     (waits / "tool.sh").chmod(0o755)
     node.start()

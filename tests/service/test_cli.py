@@ -221,7 +221,7 @@ def test_an_older_routing_comes_back(node: Node) -> None:
     [version] = [one for one in node.cli_json("routing", "history") if one["who"] == "a test"]
     edit.save(settings, "rules: []\n", edit.load(settings).digest, "another", datetime.now(UTC))
     assert "10.0.0.1" not in node.cli("routing", "show").stdout
-    assert node.cli("routing", "restore", version["name"]).returncode == 1, "it did not ask"
+    assert node.cli("routing", "restore", version["name"]).returncode == 2, "it did not ask"
     assert node.cli("routing", "restore", "--yes", version["name"]).returncode == 0
     assert settings.routing_file.read_text() == good
     assert node.cli_json("events", "--kind", "routing changed")

@@ -373,10 +373,12 @@ def test_a_failed_sync_refuses_all_that_follows_until_the_restart(
     )
     receiver.start()
     files = write_study(ct_study(2), tmp_path)
+    assoc = associate(receiver)
     (receiver.home / "broken").touch()
-    report = peers.storescu(files[:1], receiver.port, "ECHO")
-    assert "OutOfResources" in report.text
+    assert assoc.send_c_store(pydicom.dcmread(files[0])).Status == 0xA700
     (receiver.home / "broken").unlink()
+    assert assoc.send_c_store(pydicom.dcmread(files[1])).Status == 0xA700
+    assoc.release()
     assert rejection(receiver, "ECHO") == (2, 3, 1)
     assert "synced" in space.degraded(receiver.layout)
     assert peers.echoscu(receiver.port, "BROOKBOX")
@@ -478,6 +480,22 @@ def test_no_space_refuses_storage_and_not_echo(receiver: Receiver) -> None:
     assert rejection(receiver, "ECHO") == (2, 3, 1)
     assert peers.echoscu(receiver.port, "ECHO")
     assert "reserve" in receiver.events("association refused")[0].sentence
+
+
+def test_an_open_association_does_not_fill_the_reserve_either(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.start()
+    study = [pydicom.dcmread(path) for path in write_study(ct_study(2), tmp_path)]
+    assoc = associate(receiver)
+    assert assoc.send_c_store(study[0]).Status == 0x0000
+    receiver.settings = {"receiver": {"reserve_gb": 1e9}}
+    receiver.write_settings()
+    assert receiver.process is not None
+    receiver.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: rejection(receiver, "ECHO") == (2, 3, 1), "the settings were read")
+    wait_for(lambda: assoc.send_c_store(study[1]).Status == 0xA700, "it is refused")
+    assoc.release()
 
 
 def test_a_peer_that_hammers_does_not_fill_the_index(receiver: Receiver) -> None:

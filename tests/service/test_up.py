@@ -133,10 +133,14 @@ def test_a_broken_file_changes_nothing(running: Node) -> None:
         assert found.returncode == 1 and "port of receiver: receiver answers" in found.stdout
         assert "Did you mean receiver?" in found.stdout and "goes on with" in found.stdout
         file.write_text("receiver: [\n" + before)
-        [old] = running.processes("dispatcher")
+        old = {one["process"] for one in running.cli_json("status")["processes"]}
         running.kill("dispatcher")
-        wait_for(lambda: [p for p in running.processes("dispatcher") if p != old], "it is back")
-        wait_for(lambda: running.cli("doctor").stdout.count("dispatcher is alive"), "it beats", 30)
+
+        def again() -> bool:
+            now = running.cli_json("status")["processes"]
+            return any(one["name"] == "dispatcher" and one["process"] not in old for one in now)
+
+        wait_for(again, "a dispatcher starts with the settings that the node had", 30)
     finally:
         file.write_text(before)
     assert "Nothing changed" in running.cli("config", "reload").stdout

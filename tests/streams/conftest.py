@@ -76,7 +76,12 @@ def run_stream(tmp_path: Path) -> RunStream:
     runs = iter(range(1000))
 
     def run(
-        name: str, folder: Path, seed: str | None = "seed", program: Path | None = None, **keys: Any
+        name: str,
+        folder: Path,
+        seed: str | None = "seed",
+        program: Path | None = None,
+        told: dict[str, object] | None = None,
+        **keys: Any,
     ) -> Ended:
         place = tmp_path / f"run-{next(runs)}"
         job = place / "job"
@@ -85,6 +90,7 @@ def run_stream(tmp_path: Path) -> RunStream:
             info = json.loads((STREAMS / name / "info.json").read_text()) | keys
             job_info = {"job": 12, "attempt": 1, "result_seed": seed, "stream": info}
             job_info["received_at"] = "2026-01-02T10:11:12+00:00"
+            job_info |= {"image": f"brookbox/{name}:1.0.0", **(told or {})}
             (job / "info.json").write_text(json.dumps(job_info))
         environment = os.environ | {
             "BROOKBOX_INPUT": str(folder),

@@ -127,3 +127,12 @@ def test_of_very_many_slices_400_are_shown_evenly_and_it_says_so(
     assert max(result.Rows, result.Columns) <= 4096
     middles = ended.middles()[:400]
     assert middles == sorted(middles)
+
+
+def test_files_of_one_name_in_two_folders_are_two_slices(
+    tmp_path: Path, run_stream: RunStream
+) -> None:
+    for number, ds in enumerate(made.axial(2)):
+        made.write(ds, tmp_path / "in" / str(number) / "a.dcm")
+    ended = run_stream("montage", tmp_path / "in")
+    assert ended.middles()[:2] == rising(2)

@@ -203,3 +203,20 @@ def test_an_input_folder_that_is_not_there_is_said(tmp_path: Path, run_stream: R
     ended = run_stream("echo", tmp_path / "nowhere")
     assert ended.exit_code == 1
     assert ended.proc["message"].startswith("There is no input folder")
+
+
+def test_a_second_job_of_the_study_numbers_its_series_apart(
+    tmp_path: Path, run_stream: RunStream, stream: str, study: list[Dataset]
+) -> None:
+    folder = made.write_shuffled(study, tmp_path / "in")
+    told = {"first_series_number": 9100}
+    numbers = {ds.SeriesNumber for ds in run_stream(stream, folder, told=told).results}
+    assert numbers == {9100}
+
+
+def test_no_image_is_named_where_none_ran(
+    tmp_path: Path, run_stream: RunStream, stream: str, study: list[Dataset]
+) -> None:
+    folder = made.write_shuffled(study, tmp_path / "in")
+    for result in run_stream(stream, folder, told={"image": ""}).results:
+        assert "image" not in result.ContributingEquipmentSequence[-1].ContributionDescription

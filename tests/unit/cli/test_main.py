@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from appliance.cli.asked import confirm
 from appliance.cli.main import COMMANDS, PROCESSES, brookbox, main, unneeded
 from appliance.cli.prepare import in_child
 from appliance.index import database, migrate
@@ -39,6 +41,21 @@ def test_done_is_0_failed_is_1_misused_is_2(
     assert run(capsys, "nonsense")[0] == 2
     assert run(capsys, "jobs", "show", "not-a-number")[0] == 2
     assert run(capsys, *home(tmp_path), "send", "store", "PACS@host:104")[0] == 2
+
+
+def test_only_a_person_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("y\nn\n"))
+    confirm("Stop it?", yes=False)
+    with pytest.raises(click.Abort):
+        confirm("Stop it?", yes=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(click.UsageError, match="--yes"):
+        confirm("Stop it?", yes=False)
+    confirm("Stop it?", yes=True)
 
 
 def test_json_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from appliance import bells, errors, ids, logs
+from appliance import bells, errors, ids, logs, settings_file
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -152,3 +152,29 @@ def test_a_log_line_is_json_with_bound_ids_and_never_a_patient(
     assert (line["job"], line["study"], line["instances"]) == (12, "1.2", 3)
     assert line["process"] == "receiver"
     assert "Seeded" not in json.dumps(line)
+
+
+def test_what_pydicom_complains_of_is_not_quoted() -> None:
+    code = (
+        "from appliance import logs; logs.set_up('router')\n"
+        "from pydicom import DataElement, config\n"
+        "config.settings.writing_validation_mode = config.WARN\n"
+        "DataElement(0x0020000D, 'UI', 'Seeded^Name')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, timeout=20, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_log_level_changes_while_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.set_up("receiver")
+    settings = settings_file.load(None, tmp_path, {})
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "brookbox.yaml").write_text("node: {log_level: debug}")
+    settings_file.reloaded(settings)
+    logs.get().debug("instance kept")
+    assert "instance kept" in capsys.readouterr().out
+    logs.set_up("receiver")

@@ -74,16 +74,45 @@ def test_every_mistake_is_told_at_once_with_line_and_what_was_meant(tmp_path: Pa
         ("receiver:\n  port: 1\n  port: 2\n", "a second time"),
         ("node:\n  ae_title: 'a\\b'\n", "no backslash"),
         ("completeness:\n  senders: {CT1: soon}\n", "must be a number, not 'soon'"),
+        ("completeness:\n  senders: {CT1: -3}\n", "must be at least 0.1"),
+        ("completeness:\n  quiet_seconds: .nan\n", "must be a number, not nan"),
+        ("completeness:\n  quiet_seconds: .inf\n", "must be a number, not inf"),
+        ("receiver:\n  allow_calling: ['A\\B']\n", "no backslash"),
+        ("receiver:\n  allow_addresses: [10.1.0.0/16x]\n", "must be networks"),
+        ("{{receiver}}: 1\n", "must be one word"),
+        ("receiver:\n  {{port}}: 1\n", "must be one word"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
     assert said in mistakes(tmp_path, text)[0]
 
 
+@pytest.mark.parametrize("broken", ["receiver: [", "node:\n  nod: 1", "x: 1", "- 1"])
+def test_what_is_not_wrong_can_be_read_all_the_same(tmp_path: Path, broken: str) -> None:
+    file = tmp_path / "brookbox.yaml"
+    file.write_text(f"node:\n  data_root: /srv/brookbox  # ours\n{broken}\n")
+    found, mistakes = settings_file.read(file, tmp_path, {})
+    assert mistakes and found.data_root == Path("/srv/brookbox")
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     environment = {"BROOKBOX_RECEIVER_PORT": "104", "BROOKBOX_NODE_AE_TITLE": "0123"}
     settings = load(tmp_path, "receiver:\n  port: 105\n", environment)
     assert (settings.receiver.port, settings.node.ae_title) == (104, "0123")
+
+
+def test_ae_titles_stay_as_they_are_written(tmp_path: Path) -> None:
+    text = (
+        "node:\n  ae_title: 0123\n"
+        "receiver:\n  allow_calling: [0123, ON, 1_0, 'A B']\n"
+        "completeness:\n  senders: {007: 5}\n"
+    )
+    settings = load(tmp_path, text)
+    assert settings.node.ae_title == "0123"
+    assert settings.receiver.allow_calling == ("0123", "ON", "1_0", "A B")
+    assert settings.completeness.senders == {"007": 5.0}
+    settings = load(tmp_path, "", {"BROOKBOX_RECEIVER_ALLOW_CALLING": "[007, OFF]"})
+    assert settings.receiver.allow_calling == ("007", "OFF")
 
 
 def test_a_wrong_override_is_told_too(tmp_path: Path) -> None:

@@ -166,6 +166,20 @@ def test_the_last_sender_stands_last(db: Database) -> None:
     ]
 
 
+def test_the_senders_of_a_series_are_not_those_of_another(db: Database) -> None:
+    with db.write() as connection:
+        for series, calling in (("1.3", "CT1"), ("1.4", "MR1")):
+            header = Header("1.2.840", f"{series}.1", "1.2", series, "1.2.840.10008.1.2.1")
+            catalog.add_instance(
+                connection, header, path=series, size_bytes=1, dataset_sha256="0", now=NOW
+            )
+            one = Reception(f"{series}.1", "1.2", series, "ECHO", calling, "10.0.0.2", "b", NOW)
+            arrivals.receive(connection, one, "series")
+        found = arrivals.senders_of(connection, "ECHO", "1.2", "1.3")
+        assert [one.calling_ae_title for one in found] == ["CT1"]
+        assert len(arrivals.senders_of(connection, "ECHO", "1.2")) == 2
+
+
 def test_what_is_learned_of_a_sender_is_kept(db: Database) -> None:
     for quiet in (30.0, 25.0):
         with db.write() as connection:

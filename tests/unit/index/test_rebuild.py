@@ -86,9 +86,7 @@ def fill(db: Database) -> tuple[list[StoredFile], list[dict[str, Any]]]:
     return files, [record]
 
 
-def told(
-    files: Iterable[StoredFile], records: Iterable[dict[str, Any]], highest: int = 0
-) -> Told:
+def told(files: Iterable[StoredFile], records: Iterable[dict[str, Any]], highest: int = 0) -> Told:
     """Give what the files tell to a node that has the stream MONTAGE, and no other."""
     levels = {"MONTAGE": "study"}
     return Told(files, records, highest, levels.get, NOW - timedelta(days=90))

@@ -71,10 +71,9 @@ def test_a_server_that_is_away_is_an_unavailable_index(tmp_path: object) -> None
 
 def test_what_goes_wrong_names_no_patient(db: Database) -> None:
     """The words of an error end in the log, with the traceback."""
-    one = {
-        name: "Seeded^Name" if name == "patient_name" else datetime.now(UTC) if name.endswith("_at") else ""
-        for name in schema.studies.c.keys()
-    }
+    now = datetime.now(UTC)
+    one = {"study_uid": "1.2", "patient_name": "Seeded^Name", "first_received_at": now}
+    one |= {"last_received_at": now}
     with pytest.raises(sa.exc.IntegrityError) as error, db.write() as connection:
         connection.execute(sa.insert(schema.studies), [one])
         connection.execute(sa.insert(schema.studies), [one])

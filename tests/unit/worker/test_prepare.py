@@ -48,12 +48,12 @@ def kept(layout: Layout, number: int) -> Instance:
 
 def test_links_share_the_stored_file_and_copies_do_not(layout: Layout, stream: Stream) -> None:
     instances = [kept(layout, n) for n in (1, 2, 3)]
-    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=False)
+    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=False, told={})
     names = sorted(path.name for path in folder.input.iterdir())
     assert names == ["00001.dcm", "00002.dcm", "00003.dcm"]
     stored = layout.root / instances[1].path
     assert (folder.input / "00002.dcm").samefile(stored)
-    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=True)
+    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=True, told={})
     copied = folder.input / "00002.dcm"
     assert not copied.samefile(stored)
     assert copied.read_bytes() == b"xx"
@@ -64,9 +64,9 @@ def test_links_share_the_stored_file_and_copies_do_not(layout: Layout, stream: S
 
 def test_the_stream_is_told_of_its_job_and_its_own_settings(layout: Layout, stream: Stream) -> None:
     job: Job = a_job(7, "ECHO")
-    folder = prepare(layout, job, stream, [kept(layout, 1)], copy=False)
+    folder = prepare(layout, job, stream, [kept(layout, 1)], copy=False, told={"image": "a:1"})
     told = json.loads(folder.info.read_text())
-    assert told["job"] == 7
+    assert (told["job"], told["image"]) == (7, "a:1")
     assert told["series_uids"] == ["1.2.1"]
     assert told["result_seed"] == job.result_seed
     assert told["stream"]["AETitle"] == "ECHO"
@@ -76,7 +76,7 @@ def test_the_stream_is_told_of_its_job_and_its_own_settings(layout: Layout, stre
 
 def test_what_an_attempt_left_is_gone_at_the_next(layout: Layout, stream: Stream) -> None:
     instances = [kept(layout, 1)]
-    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=True)
+    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=True, told={})
     closed = folder.output / "closed" / "inner"
     closed.mkdir(parents=True)
     (closed / "f").write_text("x")
@@ -85,7 +85,7 @@ def test_what_an_attempt_left_is_gone_at_the_next(layout: Layout, stream: Stream
     os.mkfifo(folder.output / "fifo")
     (folder.output / "one.dcm").write_text("half a result")
     folder.proc.write_text('[{"success": "failed"}]')
-    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=True)
+    folder = prepare(layout, a_job(7, "ECHO"), stream, instances, copy=True, told={})
     assert list(folder.output.iterdir()) == []
     assert not folder.proc.exists()
     assert (layout.root / instances[0].path).read_bytes() == b"x"
