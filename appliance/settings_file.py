@@ -309,9 +309,9 @@ def _converted(kind: Any, raw: Any) -> Any:
         return raw
     if kind is int and isinstance(raw, int) and not isinstance(raw, bool):
         return raw
-    if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
-        if math.isfinite(raw):
-            return float(raw)
+    is_number = isinstance(raw, int | float) and not isinstance(raw, bool)
+    if kind is float and is_number and math.isfinite(raw):
+        return float(raw)
     if kind is str and isinstance(raw, str | int) and not isinstance(raw, bool):
         return str(raw)
     origin = typing.get_origin(kind)

@@ -110,9 +110,18 @@ def index_url(settings: Settings) -> sa.URL:
             remedy="write it as postgresql+psycopg://user@host/database",
         ) from error
     if settings.index.password_file:
-        password = (settings.home / settings.index.password_file).read_text("utf-8").strip()
-        url = url.set(password=password)
+        url = url.set(password=_password(settings.home / settings.index.password_file))
     return url
+
+
+def _password(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise IndexUnavailable(
+            f"index.password_file cannot be read: {error}",
+            remedy=f"write the password into {file}, for the node's user to read",
+        ) from error
 
 
 def sqlite_file(settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +93,9 @@ def test_an_index_that_may_only_be_read_is_unavailable(db: Database) -> None:
     sa.event.listen(db.engine, "connect", on_connect)
     with pytest.raises(IndexUnavailable), db.write() as connection:
         connection.execute(sa.delete(schema.studies))
+
+
+def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    index = Index(url="postgresql+psycopg://u@db/b", password_file="nowhere")
+    with pytest.raises(IndexUnavailable, match="nowhere"):
+        database.connect(Settings(home=tmp_path, index=index))
