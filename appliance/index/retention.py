@@ -50,10 +50,12 @@ def received(
     last_end = (
         sa.select(sa.func.max(j.ended_at)).where(j.study_uid == i.study_uid).scalar_subquery()
     )
-    last_in = sa.func.max(i.received_at)
+    # The study's own time: a second copy of an instance that is kept leaves its row as it is.
+    last_in = sa.func.max(t.studies.c.last_received_at)
     since = sa.case((sa.func.coalesce(last_end, "") > last_in, last_end), else_=last_in)
     query = (
         sa.select(i.study_uid, sa.func.sum(i.size_bytes), sa.func.count(), since.label("since"))
+        .join_from(t.instances, t.studies, t.studies.c.study_uid == i.study_uid)
         .where(i.made_by_job.is_(None), i.study_uid.not_in(_busy_studies()))
         .group_by(i.study_uid)
         .order_by("since")
@@ -118,6 +120,9 @@ def forget(db: Database, holding: Holding, portion: int = 500) -> list[str]:
             ).all()
             for row in rows:
                 db.lock(connection, f"instance {row.sop_instance_uid}")
+            # PostgreSQL: whoever held one of these locks may have received it again just now.
+            if _is_busy(connection, holding) or _came_again(connection, holding):
+                return []
             _forget(connection, [row.sop_instance_uid for row in rows], holding.study_uid)
             return [row.path for row in rows]
     except sa.exc.IntegrityError:
@@ -234,6 +239,13 @@ def _is_busy(connection: sa.Connection, holding: Holding) -> bool:
     made_of = sa.select(t.jobs.c.study_uid).where(t.jobs.c.id == holding.job_id)
     its_own = sa.or_(uids.c.study_uid == holding.study_uid, uids.c.study_uid.in_(made_of))
     return connection.scalar(sa.select(uids.c.study_uid).where(its_own).limit(1)) is not None
+
+
+def _came_again(connection: sa.Connection, holding: Holding) -> bool:
+    s = t.studies.c
+    last_in = sa.select(s.last_received_at).where(s.study_uid == holding.study_uid)
+    found: datetime | None = connection.scalar(last_in)
+    return holding.kind == "received" and found is not None and found > holding.since
 
 
 def _forget(connection: sa.Connection, uids: Sequence[str], study_uid: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -229,6 +230,36 @@ def test_a_file_that_was_received_again_meanwhile_stays(store: Store) -> None:
     store.instance("1.1", "1", NOW)
     assert removal.remove_without_row(store.db, store.layout, [path]) == 0
     assert file.exists()
+
+
+def test_a_study_that_was_sent_again_stays_another_week(store: Store) -> None:
+    """Also to the node itself, where no arrival and no job speaks for it."""
+    file = store.instance("1.1", "1", ago(8))
+    store.instance("1.1", "1", ago(1))
+    store.sweep()
+    assert file.exists()
+    store.sweep(now=NOW + timedelta(days=6.1))
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("level", ["study", None])
+def test_an_instance_that_is_received_as_it_is_to_go_stays(store: Store, level: str | None) -> None:
+    store.instance("1.1", "1", ago(20))
+    holding = Holding("received", "1.1", None, 100, 1, ago(20))
+    went: list[list[str]] = []
+    thread = threading.Thread(target=lambda: went.append(index.forget(store.db, holding)))
+    again = Header("1.2.3", "1.1.1", "1.1", "1.1.9", "1.2.840.10008.1.2.1")
+    with store.db.write() as connection:
+        store.db.lock(connection, "instance 1.1.1")
+        thread.start()
+        thread.join(0.5)
+        catalog.add_instance(
+            connection, again, path="p", size_bytes=1, dataset_sha256="0" * 64, now=NOW
+        )
+        late = Reception("1.1.1", "1.1", "1.1.9", "S", "CT1", "::1", "b", NOW)
+        arrivals.receive(connection, late, level)
+    thread.join(10)
+    assert went == [[]]
 
 
 def test_orphans_go_after_ten_minutes_only(store: Store) -> None:

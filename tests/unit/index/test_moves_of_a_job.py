@@ -246,3 +246,14 @@ def test_a_job_that_was_put_back_says_why_it_waits_once_its_pause_is_over(db: Da
     assert get(db, id).wait_reason == "It fell."
     jobs.set_wait_reason(db, "ECHO", "Docker does not answer", later)
     assert get(db, id).wait_reason == "Docker does not answer"
+
+
+def test_the_jobs_of_one_study_are_counted_over_all_streams(db: Database) -> None:
+    first, other = create(db, new_job("1.1")), create(db, new_job("1.9"))
+    second = create(db, new_job("1.1", ae_title="MONTAGE"))
+    with db.read() as connection:
+        counts = [
+            job_list.earlier_of_study(connection, jobs.get(connection, job_id))
+            for job_id in (first, other, second)
+        ]
+    assert counts == [0, 0, 1]
