@@ -174,6 +174,9 @@ def _checked(
         sentence = f"{key} is not a key of info.json.{meant}"
         problems.append(Problem("info.json", _line_of(text, key), sentence, stops=is_ours))
         del values[key]
+    if values.get("then"):
+        sentence = "then does nothing yet: results are not handed to other streams."
+        problems.append(Problem("info.json", _line_of(text, "then"), sentence, stops=False))
     if values.get("enabled") in (0, 1, "0", "1"):
         values["enabled"] = bool(int(values["enabled"]))
     try:

@@ -207,3 +207,8 @@ def test_what_changes_while_it_is_looked_at_has_not_settled(
     monkeypatch.setattr(catalog, "_signature", changed_meanwhile)
     watcher._look()
     assert watcher.current().all == ()
+
+
+def test_results_are_not_handed_on_yet_and_the_stream_says_so(tmp_path: Path) -> None:
+    stream = read_stream(folder(tmp_path, "a", {**GOOD, "then": ["TWO"]}))
+    assert stream.is_good and "then does nothing yet" in said(stream)[0]
