@@ -290,7 +290,9 @@ def test_a_person_cancels_a_running_job(bench: Bench) -> None:
     [job] = bench.wait_for_jobs(1, "cancelled", seconds=15)
     print(f"cancelled after {time.monotonic() - began:.1f} s")
     assert job.reason == "It was cancelled by anna."
-    assert json.loads(bench.layout.job(job.id).record.read_text())["cancelled_by"] == "anna"
+    record = bench.layout.job(job.id).record
+    wait_for(record.exists, "the record is written, after the row")
+    assert json.loads(record.read_text())["cancelled_by"] == "anna"
     assert bench.results(job.id) == []
 
 
