@@ -166,7 +166,8 @@ def _new_job(
 
 def _why_nothing(received: int, info: StreamInfo | None) -> str:
     if received == 0 or info is None:
-        return "Nothing of it is kept any more, so there was nothing to do."
+        # What was received stays while its arrival is open: retention waits for it.
+        return "Nothing came but results of this node, which are no input of a job; nothing done."
     return (
         f"None of its {received} instances is what the stream takes "
         f"({in_words(info.accepts)}); nothing done."

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from appliance import ids
 from appliance.dispatcher.completeness import Verdict
 from appliance.dispatcher.launch import Launched, input_digest, launch
 from appliance.dispatcher.learning import learn
 from appliance.dispatcher.reconcile import Clock
-from appliance.index import arrivals, job_list
+from appliance.index import arrivals, job_list, schema
 from appliance.index.arrivals import Association, OpenArrival, Reception
 from appliance.index.database import Connection, Database
 from appliance.index.job_list import Filter
@@ -88,6 +89,15 @@ def test_a_job_has_everything_received_and_the_streams_priority(db: Database) ->
     with db.read() as connection:
         inputs = job_list.inputs_of(connection, job.id)
     assert job.input_digest == input_digest(inputs) == input_digest(inputs[::-1])
+
+
+def test_another_streams_result_makes_no_job_and_that_is_said(db: Database) -> None:
+    receive(db, 1)
+    with db.write() as connection:
+        connection.execute(sa.update(schema.instances).values(made_by_job=7))
+    made = launched(db)
+    assert made.job is None
+    assert "results of this node" in made.note
 
 
 def test_two_dispatchers_that_launch_at_once_make_one_job(db: Database) -> None:

@@ -31,7 +31,10 @@ def test_the_tree_drawn_at_the_top_is_the_tree_of_errors() -> None:
     assert missing <= drawn
 
 
-@pytest.mark.parametrize("kind", [one for one in every_error() if one.__module__ == errors.__name__])
+OF_THE_TREE = [kind for kind in every_error() if kind.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", OF_THE_TREE)
 def test_every_error_carries_a_remedy(kind: type[errors.BrookboxError]) -> None:
     assert errors.explain(kind("It broke", remedy="mend it")) == "It broke\ntry: mend it"
 
