@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from appliance.disk.layout import JobFolder
 from appliance.settings import Settings
 from appliance.settings import Worker as WorkerSettings
 from appliance.worker.plain_process import ProcessExecutor
@@ -330,7 +331,7 @@ def test_a_run_that_was_replaced_leaves_the_next_attempt_its_folder(
         shutil.rmtree(folder.path / name, ignore_errors=True)
         (folder.path / name).mkdir()
         (folder.path / name).chmod(0o2700)
-    folder.info.write_text(json.dumps({"job": 1, "attempt": 2}))
+    _prepared_again(folder, 1)
     begun.watch.cancelled.set()
     begun.end(20)
     assert folder.output.stat().st_mode & 0o7777 == 0o2700
@@ -354,6 +355,7 @@ def test_the_process_of_a_worker_that_hangs_is_ended_before_the_next_attempt(
 
     quick = workshop.stream("quick", keys, {"run.py": "print('done')"})
     second = workshop.run_of(processes, quick, job_id=7, attempt=2)
+    _prepared_again(second.folder, 7)
     begin(processes, replace(second, worker="host/2/2.0")).end(20)
     assert begun.end(20).exit_code == 137
 
@@ -376,3 +378,9 @@ def test_a_run_that_ends_leaves_the_kept_folder_to_the_one_beside_it(
         (run.run.folder.input / "go").touch()
         ended = run.end(30)
         assert ended.exit_code == 0, run.log
+
+
+def _prepared_again(folder: JobFolder, job_id: int) -> None:
+    """Put the next attempt's info.json there, which `prepare` removes first and writes anew."""
+    folder.info.unlink(missing_ok=True)
+    folder.info.write_text(json.dumps({"job": job_id, "attempt": 2}))
