@@ -1,4 +1,4 @@
-"""How amounts of bytes are counted and said.
+"""How numbers of things and of bytes are counted and said.
 
 What a disk holds is counted in powers of 1000, as disks are sold: 1 GB is 10^9 bytes.
 Memory is counted in powers of 1024, as the kernel and Docker limit it: 1 GB is 2^30
@@ -19,6 +19,16 @@ def of_disk(count: float) -> str:
 def of_memory(count: float) -> str:
     """Say bytes of memory, such as a job's peak, as memory_gb counts them."""
     return _said(count, 1024)
+
+
+def count(number: int, thing: str) -> str:
+    """Say a number of things: 1 rule, 3 rules, 2 deliveries."""
+    return f"{number} {thing if number == 1 else plural(thing)}"
+
+
+def plural(thing: str) -> str:
+    """Say several of a thing: rules, deliveries."""
+    return f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
 
 
 def _said(count: float, step: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked, who
 from appliance.cli.index import waiting
@@ -49,7 +50,7 @@ def backup(asked: Asked, folder: Path, with_files: bool) -> None:
             }
         )
     else:
-        click.echo(f"The backup is in {made.folder} ({show.count(len(made.digests), 'file')}).")
+        click.echo(f"The backup is in {made.folder} ({count(len(made.digests), 'file')}).")
         if not with_files:
             click.echo("It holds no images: to copy those too, add --with-files.")
         _tell_left_out(made.left_out, "Left out:")
@@ -138,8 +139,8 @@ def _tell_restored(found: Backup, done: Restored, caught_up: CaughtUp, missing: 
 def _tell_caught_up(caught_up: CaughtUp) -> None:
     if caught_up.instances or caught_up.jobs:
         click.echo(
-            f"{show.count(caught_up.instances, 'instance')} and "
-            f"{show.count(caught_up.jobs, 'ended job')} that came after the backup were taken in "
+            f"{count(caught_up.instances, 'instance')} and "
+            f"{count(caught_up.jobs, 'ended job')} that came after the backup were taken in "
             "from their files."
         )
     if caught_up.arrivals:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance.cli import show
+from appliance.amounts import count
 from appliance.cli.asked import Asked, pass_asked
 from appliance.errors import BrookboxError, NotFound, PeerError, RoutingChanged, RoutingError
 from appliance.settings import Settings
@@ -210,7 +210,7 @@ def _sentence(job: Job) -> str:
     if job.state == "running":
         how = "as a container" if job.executor == "container" else "as a plain process"
         return f"Job {job.id} runs{' ' + how if job.executor else ''}."
-    return f"Job {job.id} {job.state} with {show.count(job.result_count, 'result')}."
+    return f"Job {job.id} {job.state} with {count(job.result_count, 'result')}."
 
 
 def _wait_for_result(arrived: Queue[Path], teller: _Teller, seconds: float) -> Path:

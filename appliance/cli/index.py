@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.disk.layout import Layout
@@ -71,8 +72,8 @@ def check(asked: Asked, digests: bool) -> int:
             }
         )
         return 0 if good else 1
-    instances = show.count(len(known), "instance")
-    click.echo(f"{instances}, {show.count(len(found), 'file')}.")
+    instances = count(len(known), "instance")
+    click.echo(f"{instances}, {count(len(found), 'file')}.")
     if damage:
         click.echo(f"The database is damaged: {damage}")
         show.note("try: brookbox restore FOLDER, or brookbox index rebuild")
@@ -118,7 +119,7 @@ def rebuild(asked: Asked, yes: bool) -> None:
 def waiting(arrivals: int) -> str:
     """Say what becomes of what was received and has no ended job."""
     return (
-        f"{show.count(arrivals, 'study')} had no ended job: a job of each is made when the node "
+        f"{count(arrivals, 'study')} had no ended job: a job of each is made when the node "
         "runs. Nobody knows whether it had come whole, so it counts as possibly incomplete."
     )
 
@@ -144,9 +145,9 @@ def _former(settings: Settings) -> Former | None:
 def _tell_made(made: Made, former: Former | None) -> None:
     done = made.rebuilt
     click.echo(
-        f"The index holds {show.count(done.instances, 'instance')} of "
-        f"{show.count(done.studies, 'study')}, {show.count(done.receptions, 'reception')} and "
-        f"{show.count(done.jobs, 'ended job')}."
+        f"The index holds {count(done.instances, 'instance')} of "
+        f"{count(done.studies, 'study')}, {count(done.receptions, 'reception')} and "
+        f"{count(done.jobs, 'ended job')}."
     )
     click.echo(f"The next job is {done.next_job_id}.")
     if done.arrivals:

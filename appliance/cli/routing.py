@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from appliance import bells
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.cli.send import destination_of
@@ -130,8 +131,8 @@ def _then(rule: Rule) -> str:
 
 def counts_of(found: Routing) -> str:
     """Say how many destinations and rules there are."""
-    destinations = show.count(len(found.destinations), "destination")
-    return f"{destinations}, {show.count(len(found.rules), 'rule')}"
+    destinations = count(len(found.destinations), "destination")
+    return f"{destinations}, {count(len(found.rules), 'rule')}"
 
 
 def _tree(found: Routing) -> dict[str, object]:

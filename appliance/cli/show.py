@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from appliance.amounts import plural
+
 _UNREADABLE_WIDTH = 200  # of a table that no terminal shows
 
 
@@ -42,12 +44,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
 
 def nothing_of(thing: str, *, is_filtered: bool) -> str:
     """Say that a list is empty: since nothing matches, or since there is nothing yet."""
-    return f"No {thing} matches." if is_filtered else f"There are no {_many(thing)} yet."
-
-
-def count(number: int, thing: str) -> str:
-    """Say a number of things: 1 rule, 3 rules, 2 deliveries."""
-    return f"{number} {thing if number == 1 else _many(thing)}"
+    return f"No {thing} matches." if is_filtered else f"There are no {plural(thing)} yet."
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
@@ -77,10 +74,6 @@ def note(sentence: str) -> None:
 def complain(path: Path, why: str) -> None:
     """Say of one file what is wrong with it; the work goes on without it."""
     note(f"{printable(path)}: {why}")
-
-
-def _many(thing: str) -> str:
-    return f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.errors import BrookboxError, NotFound
@@ -141,8 +142,8 @@ def run(asked: Asked, folder: Path, source: Path, output: Path) -> int:
     click.echo(f"It {ran.state} {way} after {ran.seconds} s. {ran.reason} {ran.message}".rstrip())
     if ran.remedy:
         show.note(f"try: {ran.remedy}")
-    results = show.count(len(ran.results), "result")
-    click.echo(f"{results} and {show.count(len(ran.others), 'other file')} are in {output}.")
+    results = count(len(ran.results), "result")
+    click.echo(f"{results} and {count(len(ran.others), 'other file')} are in {output}.")
     return 0 if ran.state == "succeeded" else 1
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.disk.sync import sync_path
+from appliance.disk.trees import FOLDER_FLAGS, opened_folder
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe that nobody writes to must not hold us up.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,7 +60,7 @@ def copy_tree(
         return copied
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_new = _made(None, str(target))
-    with _opened(source.resolve()) as here, _opened(target.resolve()) as there:
+    with opened_folder(source.resolve()) as here, opened_folder(target.resolve()) as there:
         _Copy(copied, may_link, why_not or _all).folder(here, there, "")
         _finish(here, there, is_new)
     return copied
@@ -111,10 +111,10 @@ class _Copy:
 
     def _subfolder(self, here: int, there: int, name: str, path: str) -> None:
         with _reading():
-            source = os.open(name, _FOLDER, dir_fd=here)
+            source = os.open(name, FOLDER_FLAGS, dir_fd=here)
         try:
             is_new = _made(there, name)
-            with _opened(name, there) as target:
+            with opened_folder(name, there) as target:
                 self.folder(source, target, path)
                 _finish(source, target, is_new)
         finally:
@@ -205,12 +205,3 @@ def _exists(folder: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _opened(path: Path | str, folder: int | None = None) -> Iterator[int]:
-    number = os.open(path, _FOLDER, dir_fd=folder)
-    try:
-        yield number
-    finally:
-        os.close(number)

@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.disk.sync import plain_errors
 from appliance.ids import new_id
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 50
 
 
@@ -24,12 +24,12 @@ def remove_tree(path: Path) -> None:
     Raises DiskError when something in it cannot be removed, such as a folder of
     another user.
     """
-    with plain_errors(f"{path.name} could not be removed"), _opened(path.parent) as parent:
+    with plain_errors(f"{path.name} could not be removed"), opened_folder(path.parent) as parent:
         if not _is_folder(parent, path.name):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path.name, dir_fd=parent)
             return
-        with _opened(path.name, parent) as top:
+        with opened_folder(path.name, parent) as top:
             while names := _names(top):
                 for name in names:
                     _remove(top, name, top, 0)
@@ -44,7 +44,7 @@ def _remove(folder: int, name: str, top: int, depth: int) -> None:
         # Nested past what may be open at once: moved up, and removed with the next round.
         os.rename(name, f"deep-{new_id()}", src_dir_fd=folder, dst_dir_fd=top)
         return
-    with _opened(name, folder) as own:
+    with opened_folder(name, folder) as own:
         for entry in _names(own):
             _remove(own, entry, top, depth + 1)
     # What was moved up from below has left this folder empty too.
@@ -70,8 +70,9 @@ def _names(folder: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str, folder: int | None = None) -> Iterator[int]:
-    number = os.open(path, _FOLDER, dir_fd=folder)
+def opened_folder(path: Path | str, folder: int | None = None) -> Iterator[int]:
+    """Lend the descriptor of a folder, named by its path or in another; no link is followed."""
+    number = os.open(path, FOLDER_FLAGS, dir_fd=folder)
     try:
         yield number
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from appliance.amounts import count
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
 from appliance.health.backup_folders import found_in
@@ -54,8 +55,7 @@ def check_queue(settings: Settings) -> Iterator[Finding]:
     """Ask every gearmand."""
     try:
         for server in look(settings.queue.servers):
-            count = len(server.listeners)
-            lanes_of_it = f"{count} lane{'' if count == 1 else 's'}"
+            lanes_of_it = count(len(server.listeners), "lane")
             yield ok("gearmand", f"gearmand {server.version} at {server.server}, {lanes_of_it}.")
     except QueueUnavailable as error:
         log = settings.data_root / "logs" / "gearmand.log"

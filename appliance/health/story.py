@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from appliance.amounts import count
 from appliance.disk import quarantine
 from appliance.disk.layout import Layout
 from appliance.health.node_checks import best_lanes
@@ -54,7 +55,7 @@ def of_ae_title(db: Database, settings: Settings, ae_title: str) -> list[str]:
             ending = one.ending or "open still"
             lines.append(
                 f"{_time(one.opened_at)}: {one.calling_ae_title} at {one.address} called "
-                f"{one.called_ae_title}; {_count(one.instances, 'instance')} kept, "
+                f"{one.called_ae_title}; {count(one.instances, 'instance')} kept, "
                 f"{one.failures} refused, {ending}."
             )
         for event in story.events_about(connection, ae_title, _EVENTS)[::-1]:
@@ -72,11 +73,11 @@ def _kept(connection: Connection, study_uid: str) -> Iterator[str]:
     instances = catalog.instances_of_study(connection, study_uid)
     results = sum(instance.made_by_job is not None for instance in instances)
     if instances:
-        received = _count(len(instances) - results, "received instance")
-        yield f"{received} and {_count(results, 'result')} of it are kept."
+        received = count(len(instances) - results, "received instance")
+        yield f"{received} and {count(results, 'result')} of it are kept."
     for came in story.receptions_of(connection, study_uid):
         yield (
-            f"{came.calling_ae_title} at {came.address} sent {_count(came.instances, 'instance')} "
+            f"{came.calling_ae_title} at {came.address} sent {count(came.instances, 'instance')} "
             f"to {came.called_ae_title}, the last at {_time(came.last_at)}."
         )
 
@@ -107,7 +108,7 @@ def _job(connection: Connection, job: Job) -> Iterator[str]:
             yield f"  It is being cancelled by {job.cancelled_by}."
     else:
         said = " ".join(part for part in (job.reason, job.message) if part)
-        results = _count(job.result_count, "result")
+        results = count(job.result_count, "result")
         yield f"{name} {job.state} at {_time(job.ended_at)} with {results}. {said}".rstrip()
         if job.remedy:
             yield f"  try: {job.remedy}"
@@ -158,7 +159,3 @@ def _unknown(streams: Streams, ae_title: str) -> list[str]:
 
 def _time(at: datetime | None) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if at else "?"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

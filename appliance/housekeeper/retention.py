@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from appliance.amounts import count, of_disk
 from appliance.index.retention import Hindrance, Holding
 from appliance.settings import Housekeeper
-
-_GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +68,11 @@ def what_holds(
 ) -> str:
     """Say what takes the space of a full volume of which nothing may be removed."""
     parts = [
-        f"{one.size_bytes / _GB:.1f} GB of {_count(one.studies, 'study', 'studies')} ({one.reason})"
+        f"{of_disk(one.size_bytes)} of {count(one.studies, 'study')} ({one.reason})"
         for one in hindrances
     ]
     if other_bytes > 0:
-        parts.append(f"{other_bytes / _GB:.1f} GB that are not instances of this node")
+        parts.append(f"{of_disk(other_bytes)} that are not instances of this node")
     held = "; ".join(parts) or "nothing that this node keeps"
     return (
         f"The volume is {volume.used_percent:.0f} % full (above {rules.high_percent:g} %) and "
@@ -91,7 +90,3 @@ def to_spare(volume: Volume, rules: Housekeeper) -> tuple[float, float]:
 
 def _share(all_of_it: int, free: int) -> float:
     return 100 * (all_of_it - free) / all_of_it if all_of_it else 0.0
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

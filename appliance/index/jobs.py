@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from appliance.amounts import count
 from appliance.errors import JobError, NotFound
 from appliance.index import events
 from appliance.index import schema as t
@@ -246,7 +247,7 @@ def tell_end(connection: sa.Connection, job_id: int, who: str, now: datetime) ->
     """Append the event of a job's end to the audit trail, in the move's own transaction."""
     job = get(connection, job_id)
     why = f": {job.reason}" if job.reason else "."
-    results = "1 result" if job.result_count == 1 else f"{job.result_count} results"
+    results = count(job.result_count, "result")
     events.append(
         connection,
         f"job {job.state}",
@@ -282,9 +283,7 @@ def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetim
     connection.execute(
         sa.update(t.jobs)
         .where(c.id.in_(waiting), c.state == JobState.QUEUED)
-        .values(
-            state=JobState.CANCELLED, ended_at=now, reason=reason, cancelled_by=_THE_DISPATCHER
-        )
+        .values(state=JobState.CANCELLED, ended_at=now, reason=reason, cancelled_by=_THE_DISPATCHER)
     )
     for one in waiting:
         tell_end(connection, one, _THE_DISPATCHER, now)

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from appliance import bells, ids, logs
+from appliance.amounts import count
 from appliance.disk.layout import Layout
 from appliance.errors import IndexUnavailable
 from appliance.index import arrivals, events
@@ -172,7 +173,7 @@ class Associations:
 
 def _story(one: OpenAssociation, ending: Ending) -> str:
     sender = one.sender
-    instances = "1 instance" if one.instances == 1 else f"{one.instances} instances"
+    instances = count(one.instances, "instance")
     told = (
         f"{sender.calling_ae_title} ({sender.address}) sent {instances} "
         f"to {sender.called_ae_title}; the association was {ending}."

@@ -75,8 +75,8 @@ def test_what_holds_the_space_is_said_in_gigabytes() -> None:
     hindrances = [Hindrance("jobs wait or run", 3, 12_000_000_000)]
     said = retention.what_holds(volume(900), hindrances, RULES, 3_000_000_000)
     assert "90 % full" in said
-    assert "12.0 GB of 3 studies (jobs wait or run)" in said
-    assert "3.0 GB that are not instances of this node" in said
+    assert "12 GB of 3 studies (jobs wait or run)" in said
+    assert "3 GB that are not instances of this node" in said
 
 
 # -- on a real index ---------------------------------------------------------------------------
