@@ -34,13 +34,19 @@ step "mypy"
 long=(-m "not long")
 [ "${1:-}" = --long ] && long=()
 # Tests wait for one another's processes more than they compute: more of them than cores.
-together=(-n 4 --dist loadfile --durations=10)
+together=(-n 4 --dist loadfile --no-loadscope-reorder --durations=10)
+# Long ones first, so that no core idles at the end.
+in_order=(tests/faults tests/service tests/worker_runs tests/journeys tests/web tests/streams
+    tests/architecture tests/unit)
+for folder in tests/*/; do
+    [[ " ${in_order[*]} " == *" ${folder%/} "* ]] || in_order+=("${folder%/}")
+done
 
 step "pytest"
-"$bin/python" -m pytest "${together[@]}" "${long[@]}" tests
+"$bin/python" -m pytest "${together[@]}" "${long[@]}" "${in_order[@]}"
 
 # Root hides every wrong mode: the journeys, the runs and the kills once more without it.
-without_root=(tests/journeys tests/faults tests/worker_runs)
+without_root=(tests/faults tests/worker_runs tests/journeys)
 if [ "$(id -u)" = 0 ]; then
     step "pytest as nobody, of docker's group"
     socket=/var/run/docker.sock

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from appliance.disk.trees import opened_folder
 from appliance.errors import NotFound
 
 _MOST_FILES = 100_000
@@ -41,7 +42,7 @@ class OutputFile:
 
 def list_files(output: Path) -> list[OutputFile]:
     """List the regular files below a folder, by name; nothing when it is not there."""
-    with contextlib.suppress(OSError), _folder(output) as top:
+    with contextlib.suppress(OSError), opened_folder(output) as top:
         return sorted(_walk(top, "", 0), key=lambda file: file.name)
     return []
 
@@ -51,9 +52,9 @@ def open_file(output: Path, file: OutputFile) -> BinaryIO:
     *folders, last = file.name.split("/")
     try:
         with contextlib.ExitStack() as held:
-            at = held.enter_context(_folder(output))
+            at = held.enter_context(opened_folder(output))
             for name in folders:
-                at = held.enter_context(_folder(name, at))
+                at = held.enter_context(opened_folder(name, at))
             # O_NONBLOCK: a FIFO that took the file's place must not hold the thread.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             found = os.fdopen(os.open(last, flags, dir_fd=at), "rb")
@@ -92,16 +93,6 @@ def _has_prefix(output: Path, file: OutputFile) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _folder(path: Path | str, at: int | None = None) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(path, flags, dir_fd=at)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
 def _walk(folder: int, prefix: str, depth: int) -> Iterator[OutputFile]:
     names = sorted(os.listdir(folder))[:_MOST_FILES]
     for name in names:
@@ -111,7 +102,7 @@ def _walk(folder: int, prefix: str, depth: int) -> Iterator[OutputFile]:
             if stat.S_ISREG(found.st_mode):
                 yield OutputFile(path, _key(path), found.st_size, found.st_mtime_ns)
             elif stat.S_ISDIR(found.st_mode) and depth < _DEEPEST:
-                with _folder(name, folder) as inner:
+                with opened_folder(name, folder) as inner:
                     yield from _walk(inner, path + "/", depth + 1)
 
 

@@ -14,6 +14,7 @@ from web.node import now
 
 login = Blueprint("login", __name__)
 
+
 @login.get("/login")
 def ask() -> str | Response:
     """Ask for the key; without need of one, go home."""

@@ -98,7 +98,8 @@ def test_a_library_is_spoken_in_one_place_only(library: str) -> None:
 def test_no_module_is_over_400_lines() -> None:
     long = {
         str(path.relative_to(CHECKOUT)): count
-        for path in modules()
+        for folder in ("appliance", "web", "streams", "benchmarks", "tests")
+        for path in (CHECKOUT / folder).rglob("*.py")
         if (count := len(path.read_text().splitlines())) > 400
     }
     assert long == {}

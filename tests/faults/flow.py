@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checker import Acknowledged, Evidence, check
+from tests.faults.measures import Outside, Usage, usage
 from tests.kit import dicom
 from tests.kit.node import Node
 from tests.kit.peers import Pacs
@@ -69,14 +70,22 @@ class Town:
         self.pacs = Pacs(folder / "pacs")
         self.told: list[Acknowledged] = []
         self._flows = 0
+        self._before: dict[str, Usage] | None = None
+        own = self.node.give_own_home(folder / "own")
+        self._outside = Outside.look(*own)
 
     def start(self) -> None:
-        """Start both; the stream QUICK is served."""
+        """Start both; the stream QUICK is served, and what the node holds in peace is measured."""
         self.pacs.start()
         self.node.start()
         self.node.add_stream("QUICK", QUICK, quiet_seconds=0.5)
         self.node.route_all_to(self.pacs)
         self.node.wait_for_stream("QUICK")
+        # What a process needs at all it has loaded once a study has gone through.
+        flow = self.flow()
+        wait_for(lambda: flow.studies > 2, "studies flow")
+        assert self.settle(flow) == []
+        self._before = usage(self.node.family())
 
     def stop(self) -> None:
         """Stop both."""
@@ -104,8 +113,10 @@ class Town:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.node.story()}") from None
         evidence = Evidence(
-            self.node.layout.root, self.node.db, self.told, [self.pacs.folder], [self.node.out]
-        )
+            self.node.layout.root, self.node.db, self.told, [self.pacs.folder], [self.node.out],
+            outside_before=self._outside,
+            processes_before=self._before, processes=self.node.family(),
+        )  # fmt: skip
         return check(evidence)
 
     def results_for_every_study(self) -> bool:

@@ -21,7 +21,7 @@ from appliance.index import schema as t
 from appliance.index.arrivals import Reception
 from appliance.index.database import Database
 from appliance.settings import Settings
-from tests.faults import checker
+from tests.faults import checker, measures
 from tests.faults.checker import Acknowledged, Evidence
 from tests.kit import dicom
 from tests.unit.index.test_moves_of_a_job import new_job
@@ -225,10 +225,18 @@ def deliver_it_twice(sound: Sound) -> None:
 
 
 def write_outside(sound: Sound) -> None:
-    folder = sound.layout.root.parent / "outside"
-    folder.mkdir()
-    sound.evidence.outside_before = checker.outside_snapshot()
-    Path("/tmp/brookbox-was-here").write_text("x")
+    home = sound.layout.root.parent / "home"
+    home.mkdir()
+    sound.evidence.outside_before = measures.Outside.look(home)
+    (home / "was-here").write_text("x")
+
+
+def change_outside(sound: Sound) -> None:
+    home = sound.layout.root.parent / "home"
+    home.mkdir()
+    (home / "profile").write_text("x")
+    sound.evidence.outside_before = measures.Outside.look(home)
+    (home / "profile").write_text("another")
 
 
 def log_a_name(sound: Sound) -> None:
@@ -263,6 +271,7 @@ BROKEN: list[tuple[str, Callable[[Sound], None], str]] = [
     ("I5", lose_it_at_the_pacs, "does not hold it"),
     ("I5", deliver_it_twice, "2 times"),
     ("I6", write_outside, "was made"),
+    ("I6", change_outside, "was changed"),
     ("I7", log_a_name, "has the patient's"),
     ("I7", put_a_name_in_an_event, "P-SEEDED-1"),
     ("I7", forget_the_audit, "audit trail"),
@@ -280,10 +289,7 @@ def test_what_is_broken_is_reported(
     sound: Sound, invariant: str, break_it: Callable[[Sound], None], said: str
 ) -> None:
     break_it(sound)
-    try:
-        found = checker.check(sound.evidence)
-    finally:
-        Path("/tmp/brookbox-was-here").unlink(missing_ok=True)
+    found = checker.check(sound.evidence)
     assert any(line.startswith(f"{invariant}:") and said in line for line in found), found
 
 
@@ -301,7 +307,7 @@ for line in sys.stdin:
     assert child.stdin is not None
     assert child.stdout is not None
     process = psutil.Process(child.pid)
-    before = checker.usage([process])
+    before = measures.usage([process])
     evidence = replace(sound.evidence, processes_before=before, processes=[process])
     assert list(checker.resources_return(evidence, 0)) == []
     child.stdin.write(b"more\n")

@@ -56,6 +56,7 @@ class Node:
     user: int | None = None
     process: subprocess.Popen[bytes] | None = None
     _db: Database | None = None
+    _own_folders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port, self.web_port, self.gearmand_port = free_port(), free_port(), free_port()
@@ -145,7 +146,16 @@ class Node:
     def environment(self) -> dict[str, str]:
         """Give the node's environment: this checkout's code, no setting of the caller's."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("BROOKBOX_")}
-        return {**kept, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {
+            **kept, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1", **self._own_folders
+        }  # fmt: skip
+
+    def give_own_home(self, folder: Path) -> tuple[Path, ...]:
+        """Give the node a HOME and a TMPDIR of its own, so that what it leaves there is seen."""
+        for name in ("HOME", "TMPDIR"):
+            (folder / name.lower()).mkdir(parents=True)
+            self._own_folders[name] = str(folder / name.lower())
+        return tuple(map(Path, self._own_folders.values()))
 
     def cli(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `brookbox …` on this node."""

@@ -25,7 +25,7 @@ from appliance.intake.adoption import adopt
 from appliance.intake.take import Intake
 from appliance.streams.catalog import Streams, read_streams
 from tests.kit.dicom import ct_slice, write
-from tests.unit.intake.test_take import (
+from tests.unit.intake.given import (
     CT1,
     LITTLE,
     bytes_of,

@@ -1,15 +1,16 @@
+"""None"""
+
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pydicom
 import pytest
-import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
 from appliance.dicom import part10
@@ -20,29 +21,15 @@ from appliance.errors import (
     CannotUnderstand,
     DoesNotMatch,
     IndexUnavailable,
-    LeaseLost,
     NoSpace,
     SyncFailed,
 )
 from appliance.index import arrivals, catalog, events, schema
-from appliance.index.attempts import Finish, claim_next, requeue
 from appliance.index.database import Database
-from appliance.index.jobs import Job, NewJob, create
-from appliance.intake import results
-from appliance.intake.adoption import adopt
 from appliance.intake.filing import Kept, Sender, path_of
 from appliance.intake.take import Intake
-from appliance.streams.catalog import Streams
 from tests.kit.dicom import ct_slice, write
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-CT1 = Sender("ECHO", "CT1", "10.0.0.9", "a1", port=4711, local="dicom:10.0.0.1:11113")
-LITTLE = "1.2.840.10008.1.2.1"
-
-
-def bytes_of(ds: Dataset, folder: Path) -> bytes:
-    path = write(ds, folder / "made.dcm")
-    return path.read_bytes()[part10.read_meta(path)[1] :]
+from tests.unit.intake.given import CT1, LITTLE, NOW, bytes_of, count, instance, stored, waiting
 
 
 @pytest.fixture
@@ -66,26 +53,6 @@ def send(intake: Intake, tmp_path: Path) -> Callable[..., Kept]:
         )
 
     return send
-
-
-def stored(layout: Layout) -> list[Path]:
-    return sorted(path for path in layout.studies.rglob("*") if path.is_file())
-
-
-def waiting(layout: Layout) -> list[Path]:
-    return [path for path in layout.incoming.rglob("*") if path.is_file()]
-
-
-def count(db: Database, table: sa.Table) -> int:
-    with db.read() as connection:
-        return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-
-
-def instance(db: Database, ds: Dataset) -> catalog.Instance:
-    with db.read() as connection:
-        found = catalog.find_instance(connection, ds.SOPInstanceUID)
-    assert found is not None
-    return found
 
 
 def test_a_kept_instance_has_its_bytes_its_row_and_its_reception(
@@ -343,177 +310,3 @@ def test_an_upload_from_a_file_loses_its_senders_file_meta(
     (kept,) = stored(layout)
     assert dataset_digest(kept) == dataset_digest(path)
     assert pydicom.dcmread(kept).file_meta.SourceApplicationEntityTitle == "BROOKBOX"
-
-
-# -- results -------------------------------------------------------------------------------------
-
-
-def running_job(db: Database, ds: Dataset, ae_title: str = "ECHO") -> Job:
-    with db.write() as connection:
-        create(
-            connection,
-            NewJob(
-                ae_title=ae_title,
-                study_uid=ds.StudyInstanceUID,
-                series_uid="",
-                priority=0,
-                calling_ae_title="CT1",
-                address="10.0.0.9",
-                input_digest="d",
-                inputs=(ds.SOPInstanceUID,),
-                result_seed="s",
-                incomplete=False,
-                first_instance_at=NOW,
-                last_instance_at=NOW,
-            ),
-            NOW,
-        )
-    job = claim_next(db, ae_title, lanes=1, worker="h/1/1", lease=timedelta(seconds=60), now=NOW)
-    assert job is not None
-    return job
-
-
-def result_of(ds: Dataset, folder: Path) -> Path:
-    result = ct_slice(9, study_uid=ds.StudyInstanceUID, size=8)
-    return write(result, folder / "result.dcm")
-
-
-def stage(layout: Layout, job: Job, path: Path) -> results.StagedResult:
-    with path.open("rb") as source:
-        return results.stage(
-            layout, job, path.name, source, node_ae_title="BROOKBOX",
-            expected_study=job.study_uid, expected_patient="P-SEEDED-1",
-        )  # fmt: skip
-
-
-def test_results_are_registered_with_the_jobs_end(
-    db: Database, layout: Layout, send: Callable[..., Kept], tmp_path: Path
-) -> None:
-    ds = ct_slice()
-    send(ds)
-    job = running_job(db, ds)
-    staged = stage(layout, job, result_of(ds, tmp_path))
-    results.register(db, layout, job, [staged], Finish("success", result_count=1), NOW)
-    with db.read() as connection:
-        (found,) = catalog.results_of(connection, job.id)
-    assert found.path == staged.path
-    assert dataset_digest(layout.root / found.path) == found.dataset_sha256
-    meta = pydicom.dcmread(layout.root / found.path).file_meta
-    assert meta.SourceApplicationEntityTitle == "BROOKBOX"
-    assert "SendingApplicationEntityTitle" not in meta
-    assert waiting(layout) == []
-
-
-def test_a_result_that_comes_back_to_its_stream_opens_no_arrival(
-    db: Database, layout: Layout, send: Callable[..., Kept], tmp_path: Path
-) -> None:
-    ds = ct_slice()
-    job = running_job(db, ds)
-    path = result_of(ds, tmp_path)
-    results.register(db, layout, job, [stage(layout, job, path)], Finish("success"), NOW)
-    result = pydicom.dcmread(path)
-    result.PatientComments = "the PACS wrote something"
-    back = send(result, Sender("ECHO", "PACS", "10.0.0.2", "a7"))
-    assert back.is_returned
-    assert back.arrival_id is None
-    assert f"job {job.id}" in back.note
-    assert quarantine.entries(layout) == []
-    other = send(pydicom.dcmread(path), Sender("MONTAGE", "PACS", "10.0.0.2", "a7"))
-    assert other.arrival_id is not None
-    assert not other.is_returned
-
-
-def test_a_lost_lease_leaves_nothing_behind(db: Database, layout: Layout, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    ds = ct_slice()
-    job = running_job(db, ds)
-    stale = replace(job, attempt=job.attempt - 1)
-    staged = stage(layout, stale, result_of(ds, tmp_path))
-    with pytest.raises(LeaseLost):
-        results.register(db, layout, stale, [staged], Finish("success"), NOW)
-    assert (stored(layout), waiting(layout)) == ([], [])
-    assert count(db, schema.instances) == 0
-
-
-def test_a_lost_lease_leaves_to_adoption_what_a_failed_commit_had_named(
-    db: Database, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ds = ct_slice()
-    job = running_job(db, ds)
-    staged = stage(layout, job, result_of(ds, tmp_path))
-
-    def away(*args: object) -> None:
-        raise IndexUnavailable("it was restarted just now", remedy="wait")
-
-    with monkeypatch.context() as patch, pytest.raises(IndexUnavailable):
-        patch.setattr(Studies, "sync", away)
-        results.register(db, layout, job, [staged], Finish("success"), NOW)
-    assert stored(layout) != []
-    requeue(db, job, NOW, reason="silent", counts=True, max_attempts=3)
-    with pytest.raises(LeaseLost):
-        results.register(db, layout, job, [staged], Finish("success"), NOW)
-    adopt(db, layout, Streams(), NOW)
-    assert (stored(layout), waiting(layout)) == ([], [])
-
-
-def test_a_result_under_an_existing_uid_is_refused_and_named(
-    db: Database, layout: Layout, send: Callable[..., Kept], tmp_path: Path
-) -> None:
-    ds = ct_slice()
-    send(ds)
-    job = running_job(db, ds)
-    staged = stage(layout, job, write(ds, tmp_path / "stolen.dcm"))
-    assert results.taken(db, job, [staged]) == [staged]
-    with pytest.raises(DoesNotMatch, match=r"stolen\.dcm"):
-        results.register(db, layout, job, [staged], Finish("success"), NOW)
-    assert instance(db, ds).made_by_job is None
-
-
-def test_a_second_attempt_takes_over_what_a_killed_one_linked(
-    db: Database, layout: Layout, tmp_path: Path
-) -> None:
-    ds = ct_slice()
-    job = running_job(db, ds)
-    path = result_of(ds, tmp_path)
-    dead = stage(layout, job, path)
-    Studies(layout).link(dead.file, dead.path)  # killed before the commit
-    changed = pydicom.dcmread(path)
-    changed.ContentTime = "121212"
-    again = stage(layout, job, write(changed, path))
-    results.register(db, layout, job, [again], Finish("success"), NOW)
-    assert dataset_digest(layout.root / again.path) == again.dataset_sha256
-
-
-@pytest.mark.parametrize("what", ["study", "patient", "garbage"])
-def test_a_bad_result_is_refused_and_leaves_no_file(
-    db: Database, layout: Layout, tmp_path: Path, what: str
-) -> None:
-    ds = ct_slice()
-    job = running_job(db, ds)
-    path = result_of(ds, tmp_path)
-    result = pydicom.dcmread(path)
-    if what == "study":
-        result.StudyInstanceUID = "1.2.3"
-    if what == "patient":
-        result.PatientID = "another"
-    write(result, path)
-    if what == "garbage":
-        path.write_bytes(b"\x00" * 40)
-    with pytest.raises((DoesNotMatch, CannotUnderstand)):
-        stage(layout, job, path)
-    assert waiting(layout) == []
-
-
-def test_staging_of_older_attempts_is_swept(db: Database, layout: Layout, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    ds = ct_slice()
-    job = running_job(db, ds)
-    path = result_of(ds, tmp_path)
-    stage(layout, job, path)
-    newer = stage(layout, replace(job, attempt=2), path)
-    results.sweep_staged(layout, job.id, below_attempt=2)
-    assert waiting(layout) == [newer.file]
-    results.sweep_staged(layout, job.id)
-    assert waiting(layout) == []

@@ -24,7 +24,7 @@ from appliance.settings import Settings
 from tests.kit import dicom
 from tests.kit.peers import Pacs
 from tests.kit.waiting import free_port
-from tests.service.router_bench import scp, uids
+from tests.service.router.bench import scp, uids
 
 CT = (CTImageStorage, ExplicitVRLittleEndian)
 REJECT = struct.pack(">BBLBBBB", 3, 0, 4, 0, 2, 3, 1)

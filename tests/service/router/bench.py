@@ -265,3 +265,7 @@ def uids(folder: Path) -> list[str]:
     """List the SOP Instance UIDs of the files that DCMTK's storescp kept bit by bit."""
     found = [pydicom.dcmread(one, stop_before_pixels=True, force=True) for one in folder.iterdir()]
     return sorted(str(ds.SOPInstanceUID) for ds in found)
+
+
+def sop_uids(study: list[pydicom.Dataset]) -> list[str]:
+    return sorted(str(ds.SOPInstanceUID) for ds in study)

@@ -1,0 +1,185 @@
+"""What a worker leaves when it is killed, sleeps, is stopped or errs."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from appliance.index import lanes
+from appliance.intake.adoption import adopt
+from appliance.streams.catalog import read_streams
+from tests.kit import dicom
+from tests.kit.bench import Bench
+from tests.kit.gearmand import Gearmand
+from tests.kit.scripts import HELD, QUICK
+from tests.kit.waiting import wait_for
+from tests.service.worker.lane_facts import in_order_of_start, open_gates, served
+
+
+def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(bench: Bench) -> None:
+    bench.stream("HELD", HELD)
+    bench.start("dispatcher")
+    worker = bench.start("worker")
+    bench.send_study(dicom.ct_study(2), "HELD")
+    [job] = bench.wait_for_jobs(1, "running")
+    wait_for(lambda: (bench.layout.job(job.id).output / "one.dcm").exists(), "it works", 20)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    bench.start("worker")
+    open_gates(bench)
+    [job] = bench.wait_for_jobs(1, "succeeded")
+    assert (job.attempt, job.tries, job.result_count) == (2, 2, 1)
+    assert len(bench.results(job.id)) == 1
+
+
+# Each patches one function so that the first worker dies in it.
+DIES = """
+import os, signal
+from appliance.index import attempts
+from appliance.intake import results
+from appliance.worker import harvest, prepare, record, run_job
+from appliance.worker.plain_process import ProcessExecutor
+def dies(of, name, after):
+    whole = getattr(of, name)
+    def dying(*args, **kwargs):
+        if after:
+            whole(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(of, name, dying)
+"""
+MOMENTS = {
+    "after the claim": "dies(run_job, 'prepare', False)",
+    "before the run": "dies(ProcessExecutor, 'run', False)",
+    "after the run": "dies(ProcessExecutor, 'run', True)",
+    "when a result is staged": "dies(results, 'stage', True)",
+    "before the results are registered": "dies(results, 'register', False)",
+    "when the results are linked": "dies(results, '_link_all', True)",
+    "when the results are registered": "dies(results, 'register', True)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_kill_of_the_worker_at_any_moment_gives_the_results_once(bench: Bench, moment: str) -> None:
+    bench.stream("QUICK", QUICK)
+    bench.start("dispatcher")
+    worker = bench.start("worker", DIES + MOMENTS[moment] + "\n")
+    bench.send_study(dicom.ct_study(2), "QUICK")
+    worker.wait(40)
+    bench.start("worker")
+    [job] = bench.wait_for_jobs(1, "succeeded")
+    assert job.result_count == 1
+    [result] = bench.results(job.id)
+    folder = bench.layout.job(job.id)
+    wait_for(lambda: folder.record.exists() and not folder.input.exists(), "it is settled", 20)
+    assert (bench.layout.root / result.path).is_file()
+    stored = {path.stem for path in bench.layout.studies.rglob("*.dcm")}
+    assert len(stored) == 3
+    # What was linked stays for adoption, which the housekeeper calls.
+    adopt(bench.db, bench.layout, read_streams(bench.home / "streams"), datetime.now(UTC))
+    assert not list(bench.layout.incoming.glob("job-*"))
+    assert (bench.layout.root / result.path).is_file()
+
+
+def test_a_worker_that_slept_past_its_lease_gives_up_quietly(bench: Bench) -> None:
+    bench.stream("HELD", HELD)
+    bench.start("dispatcher")
+    slept = bench.start("worker")
+    bench.send_study(dicom.ct_study(1), "HELD")
+    [job] = bench.wait_for_jobs(1, "running")
+    wait_for(lambda: bench.layout.job(job.id).log.exists(), "it runs", 20)
+    slept.send_signal(signal.SIGSTOP)
+    try:
+        bench.start("worker")
+        wait_for(lambda: bench.jobs()[0].attempt == 2, "the job goes again", 30)
+        open_gates(bench)
+        [job] = bench.wait_for_jobs(1, "succeeded")
+    finally:
+        slept.send_signal(signal.SIGCONT)
+    wait_for(lambda: "lease lost" in bench.log("worker"), "it gave up", 20)
+    assert (job.attempt, job.result_count, len(bench.results(job.id))) == (2, 1, 1)
+    assert bench.jobs()[0].state == "succeeded"
+
+
+def test_kill_of_gearmand_idle_with_jobs_waiting_and_with_one_running_loses_nothing(
+    bench: Bench, gearmand: Gearmand
+) -> None:
+    bench.stream("HELD", HELD)
+    bench.start("dispatcher")
+    bench.start("worker")
+    served(bench, "HELD")
+    gearmand.kill()  # idle
+    gearmand.start()
+    for number in range(3):
+        bench.send_study(dicom.ct_study(1), "HELD")
+        wait_for(lambda n=number: len(bench.jobs()) == n + 1, "the study is a job", 10)
+    bench.wait_for_jobs(1, "running")
+    gearmand.kill()  # one runs, two wait
+    gearmand.start()
+    open_gates(bench)
+    done = bench.wait_for_jobs(3, "succeeded")
+    assert in_order_of_start(done) == [1, 2, 3]
+    assert [job.attempt for job in done] == [1, 1, 1]
+    assert [len(bench.results(job.id)) for job in done] == [1, 1, 1]
+
+
+def test_a_stopped_worker_puts_its_job_back_without_counting(bench: Bench) -> None:
+    bench.stream("HELD", HELD)
+    bench.start("dispatcher")
+    worker = bench.start("worker")
+    bench.send_study(dicom.ct_study(1), "HELD")
+    [job] = bench.wait_for_jobs(1, "running")
+    wait_for(lambda: bench.layout.job(job.id).log.exists(), "it runs", 20)
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(45) == 0
+    print(f"stopped after {time.monotonic() - began:.1f} s")
+    [job] = bench.jobs()
+    assert (job.state, job.tries, job.attempt) == ("queued", 0, 1)
+    with bench.db.read() as connection:
+        assert lanes.lanes_since(connection, datetime.min.replace(tzinfo=UTC, year=2000)) == []
+    open_gates(bench)
+    bench.start("worker")
+    [job] = bench.wait_for_jobs(1, "succeeded")
+    assert (job.tries, job.attempt) == (1, 2)
+
+
+def test_a_stream_that_kills_its_worker_fails_after_three_attempts(bench: Bench) -> None:
+    # Nobody's process cannot signal the worker, so the test plays the stream's part.
+    bench.stream("HELD", HELD)
+    bench.start("dispatcher")
+    for attempt in (1, 2, 3):
+        worker = bench.start("worker")
+        if attempt == 1:
+            bench.send_study(dicom.ct_study(1), "HELD")
+        wait_for(
+            lambda n=attempt: bench.jobs("running") and bench.jobs()[0].attempt == n, "runs", 30
+        )
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    [job] = bench.wait_for_jobs(1, "failed")
+    assert "given up after 3 attempts" in job.reason
+
+
+def test_a_mistake_in_the_upkeep_ends_the_worker_so_that_it_starts_again(bench: Bench) -> None:
+    broken = "from appliance.worker import seats\nseats.Seats.follow = lambda *_: 1 / 0\n"
+    worker = bench.start("worker", broken)
+    assert worker.wait(20) == 1
+    assert "ZeroDivisionError" in bench.log("worker")
+
+
+def test_a_mistake_in_one_attempt_costs_that_attempt_only(bench: Bench) -> None:
+    bench.stream("QUICK", QUICK)
+    bench.start("dispatcher")
+    broken = (
+        "from appliance.worker import run_job\nwhole, left = run_job.prepare, [1]\n"
+        "def once(*args, **kwargs):\n"
+        "    return whole(*args, **kwargs) if not left else 1 / left.pop() - 1 / 0\n"
+        "run_job.prepare = once\n"
+    )
+    bench.start("worker", broken)
+    bench.send_study(dicom.ct_study(1), "QUICK")
+    [job] = bench.wait_for_jobs(1, "succeeded")
+    assert (job.attempt, job.tries) == (2, 2)
