@@ -84,14 +84,18 @@ if ! [ -x "$venv/bin/python" ]; then
     "$python" -m venv "$venv"
 fi
 lock=packaging/requirements.lock
-# The stamp lists what was installed, so that a second call costs nothing.
-stamp="$venv/.installed-$( { cat setup.cfg "$lock" 2>/dev/null; } | sha256sum | cut -c1-16)"
-if ! [ -e "$stamp" ]; then
+# A stamp of what was installed, so that a second call costs nothing.  The tests' packages
+# hold the node's own.
+extras=postgresql
+[ "$what" = run ] || extras=test,postgresql
+version=$( { cat setup.cfg "$lock" 2>/dev/null; } | sha256sum | cut -c1-16)
+stamp="$venv/.installed-$extras-$version"
+if ! [ -e "$stamp" ] && ! [ -e "$venv/.installed-test,$extras-$version" ]; then
     say "installing the Python packages"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$lock" \
         'setuptools>=68' wheel
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation \
-        -c "$lock" -e '.[test,postgresql]'
+        -c "$lock" -e ".[$extras]"
     rm -f "$venv"/.installed-*
     : >"$stamp"
 fi
