@@ -9,22 +9,30 @@ from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream, streams_of
 from appliance.worker.container import Docker, Engine
+from appliance.worker.plain_process import ProcessExecutor
 
 _ABOUT = "docker"
 
 
-def check_docker(settings: Settings) -> Iterator[Finding]:
-    """Ask the engine, and look for the image of every good stream."""
+def check_docker(settings: Settings, runs: bool) -> Iterator[Finding]:
+    """Ask the engine, and look for the image of every good stream.
+
+    Of a node that runs, its worker says itself which streams wait.
+    """
     serving = streams_of(settings).serving()
     if settings.worker.docker == "never":
         yield ok(_ABOUT, "Docker is switched off (worker.docker is never).")
-        yield from (one for stream in serving if (one := _without_docker(stream, settings)))
+        if not runs:
+            yield from map(_waits, _in_need(serving, settings))
         return
     docker = Docker(settings.worker.docker_url)
     try:
         engine = docker.engine()
     except (StreamError, StreamUnavailable) as error:
-        yield from _no_answer(error, serving, settings)
+        needs = _in_need(serving, settings)
+        yield _no_answer(error, settings, hurts=bool(needs))
+        if not runs:
+            yield from map(_waits, needs)
         return
     yield from _isolation(engine)
     for stream in serving:
@@ -32,22 +40,21 @@ def check_docker(settings: Settings) -> Iterator[Finding]:
             yield _image(docker, stream, image)
 
 
-def _no_answer(error: StreamError, serving: list[Stream], settings: Settings) -> Iterator[Finding]:
+def _no_answer(error: StreamError, settings: Settings, *, hurts: bool) -> Finding:
     where = settings.worker.docker_url or "DOCKER_HOST or /var/run/docker.sock"
-    needs = [one for stream in serving if (one := _without_docker(stream, settings))]
     remedy = (
         "systemctl start docker; this user must be in the group docker: usermod -aG docker USER"
     )
-    make = wrong if needs else warn
-    yield make(_ABOUT, f"{error} ({where}).", remedy)
-    yield from needs
+    return (wrong if hurts else warn)(_ABOUT, f"{error} ({where}).", remedy)
 
 
-def _without_docker(stream: Stream, settings: Settings) -> Finding | None:
-    """Say that a stream waits when there is no Docker; None when it can run without."""
-    info = stream.good_info
-    if info.trusted and (info.command or stream.contract == "magickbox-host"):
-        return None
+def _in_need(serving: list[Stream], settings: Settings) -> list[Stream]:
+    """List the streams that this user's worker could not run without Docker."""
+    processes = ProcessExecutor(settings)
+    return [stream for stream in serving if processes.why_not(stream) is not None]
+
+
+def _waits(stream: Stream) -> Finding:
     sentence = "It cannot run without Docker, so its jobs wait."
     remedy = 'start Docker; or, when you trust its code with every study: "trusted": true'
     return warn(f"stream {stream.ae_title}", sentence, f"{remedy} in {stream.folder}/info.json")

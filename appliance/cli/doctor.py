@@ -67,7 +67,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     finally:
         if db is not None:
             db.close()
-    yield from check_docker(settings)
+    yield from check_docker(settings, runs)
     yield from _check_routing(settings)
 
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from appliance.amounts import count
 from appliance.disk.layout import JobFolder, Layout
 from appliance.errors import InstanceRefused
 from appliance.index import catalog, job_list
@@ -98,12 +99,12 @@ def told(end: Finish, found: Harvest) -> Finish:
     elif found.others:
         said.append(f"{_kept(found.others)} for download.")
     if found.same_as_input and found.staged:
-        said.append(f"{found.same_as_input} instances of its output are the input unchanged.")
+        said.append(f"Left out, as the input unchanged: {count(found.same_as_input, 'instance')}.")
     if found.odd:
-        said.append(f"{found.odd} links or special files in its output were left out.")
+        said.append(f"Left out, as links or special files: {count(found.odd, 'entry')}.")
     remedy = end.remedy or ("read its log; mend the stream" if found.refused else "")
-    count = len(found.staged)
-    return replace(end, outcome=outcome, reason=" ".join(said), remedy=remedy, result_count=count)
+    made = len(found.staged)
+    return replace(end, outcome=outcome, reason=" ".join(said), remedy=remedy, result_count=made)
 
 
 def _nothing(found: Harvest) -> str:
@@ -115,7 +116,7 @@ def _nothing(found: Harvest) -> str:
 
 
 def _kept(others: int) -> str:
-    return "1 other file is kept" if others == 1 else f"{others} other files are kept"
+    return f"{count(others, 'other file')} {'is' if others == 1 else 'are'} kept"
 
 
 def _take(layout: Layout, job: Job, output: Output, rules: Rules, found: Harvest) -> None:

@@ -97,6 +97,19 @@ def test_docker_stopped(stopped: Node) -> None:
     assert "cannot run without Docker" in only(found, "stream MONTAGE", "warn")["sentence"]
 
 
+def test_docker_stopped_does_not_hinder_a_host_stream_that_root_confines(stopped: Node) -> None:
+    require.root()
+    folder = stopped.home / "streams" / "host"
+    folder.mkdir()
+    (folder / "info.json").write_text('{"AETitle": "HOST", "name": "host", "enabled": 1}')
+    (folder / "work.sh").write_text("#!/bin/bash\n")
+    (folder / "work.sh").chmod(0o755)
+    stopped.settings = {"worker": {"docker_url": f"unix://{stopped.home}/dead.sock"}}
+    stopped.write_settings()
+    _, found = ask(stopped)
+    assert [one["level"] for one in found.get("stream HOST", [])] in ([], ["ok"])
+
+
 def test_an_image_is_missing(stopped: Node) -> None:
     require.program("docker", "docker.io")
     info = stopped.home / "streams" / "montage" / "info.json"
