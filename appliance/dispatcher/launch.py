@@ -114,6 +114,8 @@ def _settle(
         note = _why_nothing(len(_received(connection, arrival)), info)
     elif twin is not None and (twin.state in ACTIVE or on_resend == "show"):
         job_id, note = twin.id, _identical(twin)
+        if not verdict.incomplete and jobs.came_whole(connection, twin.id, arrival.id):
+            note = f"It is identical to job {twin.id}, which is known to be complete by it."
     else:
         job_id = jobs.create(
             connection, _new_job(connection, arrival, verdict, info, wanted, digest), now

@@ -130,9 +130,14 @@ def finish(connection: sa.Connection, job: Job, end: Finish, now: datetime) -> N
     """
     state = OUTCOME_STATES[end.outcome]
     values = {name: getattr(end, name) for name in Finish.__slots__}
-    # A failed job has no results to wait for a person, a superseded one none to be sent.
+    # A failed job has no results to wait for a person, a superseded one none to be sent, and
+    # a study that came again meanwhile, whole, leaves no doubt.
     if end.is_held:
-        values["is_held"] = end.outcome != "failed" and t.jobs.c.superseded_by.is_(None)
+        values["is_held"] = (
+            sa.and_(t.jobs.c.superseded_by.is_(None), t.jobs.c.incomplete)
+            if end.outcome != "failed"
+            else False
+        )
     result = connection.execute(
         sa.update(t.jobs)
         .where(*_current(job))

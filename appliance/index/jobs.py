@@ -225,6 +225,24 @@ def release(db: Database, job_id: int) -> None:
             raise JobError(f"job {job_id} is not held", remedy=f"brookbox jobs show {job_id}")
 
 
+def came_whole(connection: sa.Connection, job_id: int, arrival_id: int) -> bool:
+    """Clear the doubt about a job of a possibly incomplete study, and let its results be sent.
+
+    The arrival was whole and made no job of its own, its input being the same.  Nothing
+    happens, and false is given, when there was no doubt or when the arrival lacks a part
+    of the input: the rest may then be what is missing.
+    """
+    i, r = t.job_inputs.c, t.receptions.c
+    came = sa.select(r.sop_instance_uid).where(r.arrival_id == arrival_id)
+    lacks = sa.exists().where(i.job_id == job_id, i.sop_instance_uid.not_in(came))
+    result = connection.execute(
+        sa.update(t.jobs)
+        .where(t.jobs.c.id == job_id, t.jobs.c.incomplete, ~lacks)
+        .values(incomplete=False, is_held=False)
+    )
+    return result.rowcount > 0
+
+
 def set_wait_reason(db: Database, ae_title: str, reason: str, now: datetime) -> None:
     """Say why the queued jobs of a stream wait; "" when nothing hinders them.
 

@@ -17,8 +17,9 @@ from appliance.dispatcher.completeness import Verdict
 from appliance.dispatcher.launch import Launched, input_digest, launch
 from appliance.dispatcher.learning import learn
 from appliance.dispatcher.reconcile import Clock
-from appliance.index import arrivals, job_list, schema
+from appliance.index import arrivals, attempts, job_list, schema
 from appliance.index.arrivals import Association, OpenArrival, Reception
+from appliance.index.attempts import Finish
 from appliance.index.database import Connection, Database
 from appliance.index.job_list import Filter
 from appliance.settings import Completeness
@@ -187,3 +188,46 @@ def test_the_digest_tells_contents_apart(db: Database) -> None:
     other = [kept[0], replace(kept[1], dataset_sha256="0" * 64)]
     assert input_digest(kept) != input_digest(other)
     assert input_digest(kept) != input_digest(kept[:1])
+
+
+@pytest.mark.parametrize(("came_again", "is_doubtful"), [((1, 2), False), ((2,), True)])
+def test_a_study_that_comes_again_whole_takes_the_doubt_from_its_job(
+    db: Database, came_again: tuple[int, ...], is_doubtful: bool
+) -> None:
+    receive(db, 1, 2)
+    doubtful = replace(COMPLETE, incomplete=True)
+    made = launch(db, Path("/nowhere"), the_arrival(db), doubtful, INFO, "show", NOW)
+    assert made is not None and made.job is not None and made.job.incomplete
+    receive(db, *came_again)
+    again = launched(db)
+    assert again.job is None
+    assert ("complete by it" in again.note) is not is_doubtful
+    with db.read() as connection:
+        [job] = job_list.jobs_matching(connection, Filter(), 10)
+    assert job.incomplete is is_doubtful
+    ended = attempts.claim_next(
+        db, "ECHO", lanes=1, worker="h/1/1", lease=timedelta(minutes=1), now=NOW
+    )
+    assert ended is not None
+    with db.write() as connection:
+        attempts.finish(connection, ended, Finish("success", is_held=True), NOW)
+    with db.read() as connection:
+        [job] = job_list.jobs_matching(connection, Filter(), 10)
+    assert job.is_held is is_doubtful
+
+
+def test_results_that_are_held_are_sent_when_the_study_comes_again_whole(db: Database) -> None:
+    receive(db, 1, 2)
+    doubtful = replace(COMPLETE, incomplete=True)
+    assert launch(db, Path("/nowhere"), the_arrival(db), doubtful, INFO, "show", NOW) is not None
+    claimed = attempts.claim_next(
+        db, "ECHO", lanes=1, worker="h/1/1", lease=timedelta(minutes=1), now=NOW
+    )
+    assert claimed is not None
+    with db.write() as connection:
+        attempts.finish(connection, claimed, Finish("success", is_held=True), NOW)
+    receive(db, 1, 2)
+    assert "complete by it" in launched(db).note
+    with db.read() as connection:
+        [job] = job_list.jobs_matching(connection, Filter(), 10)
+    assert not job.is_held
