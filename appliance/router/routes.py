@@ -18,6 +18,7 @@ from appliance.index.database import Database
 from appliance.index.jobs import Job
 from appliance.index.states import OUTCOME_STATES
 from appliance.router import own_node
+from appliance.router.host_names import addresses_soon
 from appliance.router.match import Ended, Plan, Sender, match
 from appliance.router.routing_watch import InForce
 from appliance.router.rules import Destination, Routing
@@ -53,7 +54,7 @@ def sends_from(destination: Destination, address: str) -> bool:
         return False
     if any(found in ipaddress.ip_network(one) for one in destination.sends_from):
         return True
-    return found in own_node.addresses_of(destination.host)
+    return found in addresses_soon(destination.host)
 
 
 def _facts(db: Database, job: Job) -> tuple[Ended, list[Instance]]:

@@ -17,6 +17,7 @@ import yaml
 from appliance.errors import RoutingError
 from appliance.router import own_node, rules
 from appliance.router import yaml_values as values
+from appliance.router.host_names import addresses_soon
 from appliance.router.rules import BACK_TO_SENDER, Destination, Routing, Rule
 from appliance.settings import Settings
 
@@ -156,7 +157,7 @@ class _Reading:
             "answer_timeout_seconds": self.settings.router.answer_timeout_seconds,
         }
         made = Destination(name=name, **{**defaults, **(read or {})})
-        for address in own_node.addresses_of(made.host):
+        for address in addresses_soon(made.host):
             if why := own_node.why_never(address, made.port, self.settings):
                 self.say(key, f"{path} cannot be used: it {why}.")
                 return None

@@ -157,7 +157,7 @@ class Bench:
             "inputs": (self.keep(source, None),), "result_seed": "s", "incomplete": False,
             "first_instance_at": now, "last_instance_at": now,
         }  # fmt: skip
-        held = bool(facts.pop("is_held", False))
+        values["incomplete"] = held = bool(facts.pop("is_held", False))
         with self.db.write() as connection:
             job_id = jobs.create(connection, NewJob(**{**values, **facts}), now)
         for ds in results:
