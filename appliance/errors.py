@@ -3,7 +3,8 @@
     BrookboxError
     ├── SettingsError          the settings file or an override is wrong
     ├── IndexUnavailable       the index cannot be read or written just now
-    │   └── WrongSchema        the index has another schema version than this program
+    │   ├── WrongSchema        the index has another schema version than this program
+    │   └── WrongFolder        the index belongs to another data folder
     ├── QueueUnavailable       gearmand does not answer
     ├── DiskError              a file could not be kept
     │   ├── NoSpace            the data volume is full
@@ -49,6 +50,10 @@ class IndexUnavailable(BrookboxError):
 
 class WrongSchema(IndexUnavailable):
     """The index has another schema version than this program."""
+
+
+class WrongFolder(IndexUnavailable):
+    """The index belongs to another data folder."""
 
 
 class QueueUnavailable(BrookboxError):

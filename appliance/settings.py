@@ -211,6 +211,9 @@ class Web:
     address: str = setting("127.0.0.1", "Address of the pages; beyond loopback asks for a key")
     port: int = setting(2813, "TCP port of the pages", low=1, high=65535)
     threads: int = setting(32, "Requests answered side by side", low=4, high=256)
+    ask_key: bool = setting(
+        False, "Ask for the access key on loopback too: where others log in to this machine"
+    )
     access_key_file: str = setting("", "File of the access key; empty is data_root/access.key")
 
 

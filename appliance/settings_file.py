@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import ipaddress
-import math
 import os
 import re
-import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,63 +22,49 @@ import yaml
 from appliance import logs
 from appliance.errors import SettingsError
 from appliance.settings import Settings
+from appliance.settings_declared import Declared, declared, sections
+from appliance.settings_values import checked, contradictions
 
-_AE_TITLES = {"allow_calling", "senders"}
-_ENVIRONMENT_ONLY = {"BROOKBOX_CONFIG", "BROOKBOX_HOME"}
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """One declared setting, as the sample, the checks and the help pages need it."""
-
-    section: str
-    name: str
-    type: Any
-    default: Any
-    help: str
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-    live: bool
-
-    @property
-    def path(self) -> str:
-        """Its name in the file, such as `receiver.port`."""
-        return f"{self.section}.{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """Its override, such as `BROOKBOX_RECEIVER_PORT`."""
-        return f"BROOKBOX_{self.section}_{self.name}".upper()
+# Every variable that Brookbox uses and that overrides no setting.
+NO_OVERRIDES = frozenset(
+    f"BROOKBOX_{name}"
+    for name in (
+        *("CONFIG", "HOME"),  # which settings
+        *("SUPERVISED", "DATA_ROOT"),  # `brookbox up` to its processes
+        *("INPUT", "OUTPUT", "JOB", "JOB_TOKEN", "MODELS", "MEMORY"),  # a worker to a stream
+        *("REAL_DATA", "REQUIRE_ALL", "TESTS_UNPRIVILEGED", "BUILD_BASE"),  # the tests
+    )
+)
 
 
-def declared() -> list[Declared]:
-    """List every setting in the order of its declaration."""
-    return list(_declared())
+@dataclass(slots=True)
+class _Found:
+    """What was read so far; `places` tells where each setting is written, also a wrong one."""
 
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    mistakes: list[str] = field(default_factory=list)
 
-def _declared() -> Iterator[Declared]:
-    for section_name, section in sections().items():
-        hints = typing.get_type_hints(section)
-        blank = section()
-        for field in fields(section):
-            yield Declared(
-                section_name,
-                field.name,
-                hints[field.name],
-                getattr(blank, field.name),
-                **field.metadata,
-            )
+    def keep(self, one: Declared, raw: Any, where: str) -> None:
+        """Keep the value of a setting, or the mistake that it is."""
+        self.places[one.path] = where
+        values = self.values.setdefault(one.section, {})
+        values.pop(one.name, None)
+        try:
+            values[one.name] = checked(one, raw)
+        except ValueError as error:
+            self.mistakes.append(f"{where}: {one.path} {error}")
 
+    def compare(self, settings: Settings) -> None:
+        """Note what cannot be together, unless one of the two is a mistake already."""
+        for names, sentence in contradictions(settings):
+            if all(self._is_good(name) for name in names):
+                where = next(self.places[name] for name in names if name in self.places)
+                self.mistakes.append(f"{where}: {sentence}")
 
-def sections() -> dict[str, Any]:
-    """Map each section's name to its dataclass."""
-    hints = typing.get_type_hints(Settings)
-    return {
-        field.name: hints[field.name]
-        for field in fields(Settings)
-        if dataclasses.is_dataclass(hints[field.name])
-    }
+    def _is_good(self, path: str) -> bool:
+        section, _, name = path.partition(".")
+        return path not in self.places or name in self.values.get(section, {})
 
 
 def find_file(home: Path, environment: Mapping[str, str]) -> Path | None:
@@ -112,15 +95,21 @@ def read(
     home: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Settings, list[str]]:
-    """Read what can be read: the settings, wrong ones at their defaults, and every mistake."""
+    """Read what can be read: the settings, wrong ones at their defaults, and every mistake.
+
+    Those that are only wrong together stay as they are.
+    """
     environment = os.environ if environment is None else environment
     home = (home or Path(environment.get("BROOKBOX_HOME", "."))).absolute()
     file = file.absolute() if file else find_file(home, environment)
-    mistakes: list[str] = []
-    values = _read_file(file, mistakes) if file else {}
-    _override(values, environment, mistakes)
-    made = {name: section(**values.get(name, {})) for name, section in sections().items()}
-    return Settings(**made, source=file, home=home), mistakes
+    found = _Found()
+    if file:
+        _read_file(file, found)
+    _override(environment, found)
+    made = {name: section(**found.values.get(name, {})) for name, section in sections().items()}
+    settings = Settings(**made, source=file, home=home)
+    found.compare(settings)
+    return settings, found.mistakes
 
 
 def _remedy(file: Path | None, mistakes: int) -> str:
@@ -153,28 +142,33 @@ def with_live_changes(old: Settings, new: Settings) -> Settings:
     return dataclasses.replace(old, **made)
 
 
-def _read_file(file: Path, mistakes: list[str]) -> dict[str, dict[str, Any]]:
+def _read_file(file: Path, found: _Found) -> None:
     text = ""
     try:
         text = file.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except FileNotFoundError:
-        mistakes.append(f"{file}: there is no such file.")
-        return {}
+        found.mistakes.append(f"{file}: there is no such file.")
+        return
     except (OSError, UnicodeDecodeError) as error:
-        mistakes.append(f"{file}: it cannot be read: {getattr(error, 'strerror', None) or error}.")
-        return {}
+        found.mistakes.append(
+            f"{file}: it cannot be read: {getattr(error, 'strerror', None) or error}."
+        )
+        return
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        mistakes.append(f"{file}:{line}: this is not YAML: {getattr(error, 'problem', error)}.")
-        return _data_root_in(text)
+        found.mistakes.append(
+            f"{file}:{line}: this is not YAML: {getattr(error, 'problem', error)}."
+        )
+        found.values = _data_root_in(text)
+        return
     if tree is None:
-        return {}
+        return
     if not isinstance(tree, yaml.MappingNode):
-        mistakes.append(f"{file}:1: the file must hold sections, such as receiver:.")
-        return {}
-    return _read_sections(file, tree, mistakes)
+        found.mistakes.append(f"{file}:1: the file must hold sections, such as receiver:.")
+        return
+    _read_sections(file, tree, found)
 
 
 def _data_root_in(text: str) -> dict[str, dict[str, Any]]:
@@ -183,54 +177,50 @@ def _data_root_in(text: str) -> dict[str, dict[str, Any]]:
     return {"node": {"data_root": found[1]}} if found else {}
 
 
-def _read_sections(
-    file: Path, tree: yaml.MappingNode, mistakes: list[str]
-) -> dict[str, dict[str, Any]]:
+def _read_sections(file: Path, tree: yaml.MappingNode, found: _Found) -> None:
     known = {name: {d.name: d for d in declared() if d.section == name} for name in sections()}
-    values: dict[str, dict[str, Any]] = {}
+    seen: set[str] = set()
     for key, body in tree.value:
         where = f"{file}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            mistakes.append(f"{where}: a section's name must be one word.")
+            found.mistakes.append(f"{where}: a section's name must be one word.")
         elif key.value not in known:
-            mistakes.append(f"{where}: {key.value} is not a section.{_meant(key.value, known)}")
-        elif key.value in values:
-            mistakes.append(f"{where}: {key.value} stands here a second time.")
+            found.mistakes.append(
+                f"{where}: {key.value} is not a section.{_meant(key.value, known)}"
+            )
+        elif key.value in seen:
+            found.mistakes.append(f"{where}: {key.value} stands here a second time.")
         elif isinstance(body, yaml.MappingNode):
-            values[key.value] = _read_values(file, key.value, body, known[key.value], mistakes)
+            seen.add(key.value)
+            _read_values(file, key.value, body, known[key.value], found)
         elif body.value not in ("", "null", "~"):
-            mistakes.append(f"{where}: {key.value} must hold settings, one a line.")
-    return values
+            found.mistakes.append(f"{where}: {key.value} must hold settings, one a line.")
 
 
 def _read_values(
-    file: Path,
-    section: str,
-    body: yaml.MappingNode,
-    known: dict[str, Declared],
-    mistakes: list[str],
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    file: Path, section: str, body: yaml.MappingNode, known: dict[str, Declared], found: _Found
+) -> None:
     for key, node in body.value:
         where = f"{file}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            mistakes.append(f"{where}: the name of a setting must be one word.")
+            found.mistakes.append(f"{where}: the name of a setting must be one word.")
             continue
+        path = f"{section}.{key.value}"
         if key.value not in known:
-            mistakes.append(
-                f"{where}: {section}.{key.value} is not a setting.{_meant(key.value, known)}"
-            )
+            meant = _meant(key.value, known)
+            found.mistakes.append(f"{where}: {path} is not a setting.{meant}")
             continue
-        if key.value in values:
-            mistakes.append(f"{where}: {section}.{key.value} stands here a second time.")
+        if path in found.places:
+            found.mistakes.append(f"{where}: {path} stands here a second time.")
             continue
         try:
             raw = _as_written(known[key.value].type, node)
-        except yaml.YAMLError as error:
-            mistakes.append(f"{where}: {section}.{key.value}: {error}")
+        except (yaml.YAMLError, ValueError):
+            # A tag such as !x, or what looks like a date and is none.
+            found.places[path] = where
+            found.mistakes.append(f"{where}: {path} cannot be read as a value of YAML.")
             continue
-        _keep(values, known[key.value], raw, where, mistakes)
-    return values
+        found.keep(known[key.value], raw, where)
 
 
 def _as_written(kind: Any, node: yaml.Node) -> Any:
@@ -247,89 +237,39 @@ def _as_written(kind: Any, node: yaml.Node) -> Any:
     return make(node)
 
 
-def _override(
-    values: dict[str, dict[str, Any]], environment: Mapping[str, str], mistakes: list[str]
-) -> None:
+def _override(environment: Mapping[str, str], found: _Found) -> None:
     known = {one.variable: one for one in declared()}
-    prefixes = tuple(f"BROOKBOX_{name.upper()}_" for name in sections())
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(prefixes) or variable in _ENVIRONMENT_ONLY:
-            continue
-        if variable not in known:
-            mistakes.append(f"{variable}: no setting has this override.{_meant(variable, known)}")
-            continue
-        one = known[variable]
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            raw = text if one.type is str or node is None else _as_written(one.type, node)
-        except yaml.YAMLError:
-            raw = text
-        _keep(values.setdefault(one.section, {}), one, raw, variable, mistakes)
+        if variable in known:
+            one = known[variable]
+            found.keep(one, _of_variable(one, text), variable)
+        elif variable.startswith("BROOKBOX_") and not _is_of_others(variable, text):
+            meant = _meant(variable, known, cutoff=0.8)
+            found.mistakes.append(f"{variable}: no setting has this override.{meant}")
 
 
-def _keep(values: dict[str, Any], one: Declared, raw: Any, where: str, mistakes: list[str]) -> None:
+def _is_of_others(variable: str, text: str) -> bool:
+    """Say whether it is none of the settings' variables by intent.
+
+    Kubernetes gives each container variables of every service: of one that is called
+    brookbox they are BROOKBOX_SERVICE_HOST, BROOKBOX_PORT=tcp://… and the like.
+    """
+    if variable in NO_OVERRIDES:
+        return True
+    is_address = variable == "BROOKBOX_PORT" and "://" in text
+    return is_address or variable.startswith(("BROOKBOX_SERVICE_", "BROOKBOX_PORT_"))
+
+
+def _of_variable(one: Declared, text: str) -> Any:
     try:
-        values[one.name] = _checked(one, raw)
-    except ValueError as error:
-        mistakes.append(f"{where}: {one.path} {error}")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return text if one.type is str or node is None else _as_written(one.type, node)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
-def _checked(one: Declared, raw: Any) -> Any:
-    value = _converted(one.type, raw)
-    if one.choices and value not in one.choices:
-        raise ValueError(f"must be one of {', '.join(one.choices)}, not {value!r}.")
-    for number in value.values() if isinstance(value, dict) else [value]:
-        if one.low is not None and isinstance(number, int | float) and number < one.low:
-            raise ValueError(f"must be at least {one.low:g}, not {number!r}.")
-        if one.high is not None and isinstance(number, int | float) and number > one.high:
-            raise ValueError(f"must be at most {one.high:g}, not {number!r}.")
-    for title in [value] if one.name == "ae_title" else value if one.name in _AE_TITLES else ():
-        if not _is_ae_title(title):
-            words = "must be 1 to 16 printable ASCII characters, no backslash"
-            raise ValueError(f"{words}: {title!r}.")
-    for network in value if one.name == "allow_addresses" else ():
-        _check_network(network)
-    return value
-
-
-def _check_network(text: str) -> None:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise ValueError(f"must be networks, such as 10.1.0.0/16: {error}.") from error
-
-
-def _is_ae_title(text: str) -> bool:
-    plain = text.strip(" ")
-    return 0 < len(plain) <= 16 and all(" " <= c <= "~" and c != "\\" for c in plain)
-
-
-def _converted(kind: Any, raw: Any) -> Any:
-    if kind is bool and isinstance(raw, bool):
-        return raw
-    if kind is int and isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
-    is_number = isinstance(raw, int | float) and not isinstance(raw, bool)
-    if kind is float and is_number and math.isfinite(raw):
-        return float(raw)
-    if kind is str and isinstance(raw, str | int) and not isinstance(raw, bool):
-        return str(raw)
-    origin = typing.get_origin(kind)
-    if origin is tuple and isinstance(raw, list | str):
-        return tuple(str(part) for part in (raw if isinstance(raw, list) else [raw]))
-    if origin is dict and isinstance(raw, dict):
-        return {str(name): _converted(float, part) for name, part in raw.items()}
-    raise ValueError(f"must be {_words(kind)}, not {raw!r}.")
-
-
-def _words(kind: Any) -> str:
-    if isinstance(kind, types.GenericAlias):
-        return "a list" if typing.get_origin(kind) is tuple else "a mapping of names to numbers"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-
-
-def _meant(name: str, known: typing.Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+def _meant(name: str, known: typing.Iterable[str], cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -1,7 +1,7 @@
 """The access key, until there are accounts: made once, kept with mode 0600.
 
-It is asked for as soon as the pages listen beyond this machine.  `brookbox up`
-calls `ensure_key` and prints a new one; the key itself is never logged.
+It is asked for as soon as the pages listen beyond this machine, or `web.ask_key` says
+so.  `brookbox up` shows a new one at a terminal; the key itself is never logged.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class AccessKey:
 
 
 def needs_key(settings: Settings) -> bool:
-    """Say whether the pages are to be reached from beyond this machine."""
-    return not is_loopback(settings.web.address)
+    """Say whether the pages are reached from beyond this machine, or not all on it are trusted."""
+    return settings.web.ask_key or not is_loopback(settings.web.address)
 
 
 def is_loopback(host: str) -> bool:

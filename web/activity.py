@@ -21,7 +21,8 @@ def show() -> ResponseReturnValue:
     """Show the newest events."""
     found = _asked()
     before = found[-1].id if len(found) == _ROWS else None
-    return page("activity.html", events=found, kind=request.args.get("kind", ""), before=before)
+    kind, job_id = request.args.get("kind", ""), request.args.get("job", "")
+    return page("activity.html", events=found, kind=kind, job_id=job_id, before=before)
 
 
 @activity.get("/api/v1/events")
@@ -31,9 +32,15 @@ def show_json() -> ResponseReturnValue:
 
 
 def _asked() -> list[Event]:
-    before = request.args.get("before", "0")
-    if not before.isdecimal() or len(before) > 18:
-        raise BadRequest("before must be the number of an event.")
-    kind = request.args.get("kind", "")[:48]
+    before = _number("before", "an event") or 0
+    kind, job_id = request.args.get("kind", "")[:48], _number("job", "a job")
     with node().db.read() as connection:
-        return events.latest(connection, _ROWS, kind=kind, before=int(before))
+        return events.latest(connection, _ROWS, kind=kind, job_id=job_id, before=before)
+
+
+def _number(name: str, of_what: str) -> int | None:
+    """Read a number out of the address; None when it is not there."""
+    text = request.args.get(name, "")
+    if text and (not text.isdecimal() or len(text) > 18):
+        raise BadRequest(f"{name} must be the number of {of_what}.")
+    return int(text) if text else None

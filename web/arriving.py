@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from appliance.dispatcher.completeness import judge, quiet_of
+from appliance.dispatcher.awaited import what_it_waits_for
 from appliance.index import arrival_list, arrivals, catalog
 from appliance.index.arrival_list import ArrivalRow
-from appliance.index.arrivals import OpenArrival
 from appliance.index.catalog import Study
 from web.node import Node
 
@@ -32,11 +31,14 @@ def arriving_now(node: Node, now: datetime) -> list[Arriving]:
     learned = arrivals.learned_quiet(node.db)
     with node.db.read() as connection:
         rows = arrival_list.still_open(connection)
-    found = _with_studies(node, rows)
+    found = [one for one in _with_studies(node, rows) if one.arrival.id in judged]
+    streams, rules = node.streams(), node.settings.completeness
     return [
-        Arriving(one.arrival, one.study, _waits_for(node, judged[one.arrival.id], learned, now))
+        replace(
+            one,
+            waits_for=what_it_waits_for(judged[one.arrival.id], streams, rules, learned, now),
+        )
         for one in found
-        if one.arrival.id in judged
     ]
 
 
@@ -58,14 +60,3 @@ def _with_studies(node: Node, rows: Sequence[ArrivalRow]) -> list[Arriving]:
     with node.db.read() as connection:
         studies = {uid: catalog.find_study(connection, uid) for uid in {r.study_uid for r in rows}}
     return [Arriving(row, studies[row.study_uid]) for row in rows]
-
-
-def _waits_for(
-    node: Node, arrival: OpenArrival, learned: dict[str, tuple[float, int]], now: datetime
-) -> str:
-    stream = node.streams().find(arrival.called_ae_title)
-    own_quiet = stream.info.quiet_seconds if stream and stream.info else None
-    rules = node.settings.completeness
-    quiet = quiet_of(arrival.calling_ae_titles, rules, own_quiet, learned)
-    verdict = judge(arrival, rules, quiet, now)
-    return "It is complete; its job is about to be made." if verdict.is_complete else verdict.reason

@@ -1,7 +1,8 @@
 """What everybody must see on every page: no space, a process down, broken routing.
 
 In the order of how much it hurts: the disk, the receiver, the other processes,
-routing, streams that a person switched off.
+routing, streams whose folder is gone while studies wait, streams that a person switched
+off, what is in quarantine.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from urllib.parse import urlencode
 
+from appliance.disk import quarantine
 from appliance.errors import IndexUnavailable
+from appliance.health.gone_streams import gone_streams
 from appliance.index import beats, lanes
 from appliance.index.beats import Beat
 from web import wording
@@ -56,6 +60,7 @@ def banners_now(node: Node, now: datetime) -> tuple[Banner, ...]:
     try:
         with node.db.read() as connection:
             seen, switched = beats.all_beats(connection), lanes.switched_off(connection)
+            gone = gone_streams(connection, node.streams(), node.settings.streams_folder)
     except IndexUnavailable as error:
         return (*found, Banner("bad", f"The index does not answer: {error}.", error.remedy))
     # What the receiver says of the disk may be told already.
@@ -64,9 +69,15 @@ def banners_now(node: Node, now: datetime) -> tuple[Banner, ...]:
     if mistakes := node.routing.current(node.settings).mistakes:
         sentence = f"Routing is broken, the last good rules stay in force: {mistakes[0]}"
         found.append(Banner("warning", sentence, link="/routing"))
+    for one in gone:
+        link = f"/jobs?{urlencode({'stream': one.ae_title})}"
+        found.append(Banner("warning", one.sentence, one.remedy, link))
     if switched:
         names = ", ".join(sorted(switched))
         found.append(Banner("note", f"Switched off by a person: {names}.", link="/streams"))
+    if count := quarantine.count_since(node.layout, now - timedelta(hours=24)):
+        sentence = f"{wording.count(count, 'file')} came into quarantine in the last 24 hours."
+        found.append(Banner("note", sentence, link="/quarantine"))
     return tuple(found)
 
 

@@ -51,7 +51,7 @@ _SENTENCES = {
     429: "Too many requests. Wait a minute, then try again.",
 }
 _REMEDIES = {
-    401: "the key is in the file that web.access_key_file names, on the machine of this node",
+    401: "the key is in access.key in the node's data folder, or where web.access_key_file says",
     403: "",
     404: "go to Jobs or Home and look from there",
     413: "send less at once",

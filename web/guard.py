@@ -14,7 +14,7 @@ import hmac
 from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, current_app, g, redirect, request
-from werkzeug.exceptions import Forbidden, Unauthorized, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, Forbidden, Unauthorized, UnsupportedMediaType
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.settings import Settings
@@ -60,6 +60,7 @@ class Guard:
         """Let the request pass, or answer it here."""
         g.who = f"a person in the web ({request.remote_addr})"
         g.is_bearer = False
+        _refuse_nul()
         if not self.needs_key:
             _refuse_proxies()
             _refuse_other_hosts()
@@ -131,6 +132,12 @@ def add_headers(response: Response) -> Response:
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     return response
+
+
+def _refuse_nul() -> None:
+    """Refuse what no text holds: PostgreSQL takes it for an error of ours."""
+    if any("\0" in text for text in request.args.values()):
+        raise BadRequest("The address holds a character that is no text.")
 
 
 def _refuse_proxies() -> None:

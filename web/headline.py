@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from appliance.health.job_sentences import why_and_message
 from appliance.index.jobs import Job
 from appliance.index.states import JobState
 from web.wording import count, lasted, lower_first
@@ -78,7 +79,7 @@ def _running(job: Job, now: datetime, usual_seconds: float | None) -> str:
 
 
 def _said(start: str, job: Job, otherwise: str) -> str:
-    why = job.reason or job.message
+    why = next(filter(None, why_and_message(job.reason, job.message)), "")
     return f"{start}: {_stop(lower_first(why)) if why else otherwise}"
 
 

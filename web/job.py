@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, abort, g, jsonify
 from flask.typing import ResponseReturnValue
 
+from appliance.health.job_sentences import fate_when_superseded, why_and_message
 from appliance.index import arrival_list, catalog, deliveries, events, figures, job_list
 from appliance.index import jobs as index_jobs
 from appliance.index.arrival_list import ArrivalRow
@@ -53,6 +54,17 @@ class JobPage:
     proc: str
     removed: list[str]
     facts: list[tuple[str, str]]
+
+    @property
+    def stream_says(self) -> str:
+        """Give what its stream says, when the headline does not say so already."""
+        reason, message = why_and_message(self.job.reason, self.job.message)
+        return message if reason else ""
+
+    @property
+    def fate(self) -> str:
+        """Say what became of its results, when it is superseded."""
+        return fate_when_superseded(self.job, self.deliveries)
 
     @property
     def is_active(self) -> bool:

@@ -50,7 +50,7 @@ class Node:
             settings=settings,
             db=db,
             layout=Layout(settings.data_root),
-            watcher=StreamWatcher(settings.streams_folder, settings.data_root),
+            watcher=StreamWatcher.of(settings),
             slots=threading.BoundedSemaphore(max(settings.web.threads * 3 // 8, 1)),
         )
 

@@ -6,7 +6,7 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -63,6 +63,17 @@ class Asked:
 
 GOES_ON = "Until then the node that runs goes on with the settings that it had; here they are used."
 
+
+class NobodyToAsk(click.ClickException):
+    """A person was to be asked, and there is no terminal: a misuse, though not of the words."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence alone: how the command is written was not wrong."""
+        click.echo(self.message, file=file, err=True)
+
+
 pass_asked = click.make_pass_decorator(Asked, ensure=True)
 
 
@@ -74,7 +85,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Nobody can be asked here: say --yes.")
+        raise NobodyToAsk(f"{question} Nobody can be asked here: say --yes.")
     click.confirm(question, abort=True, err=True)
 
 

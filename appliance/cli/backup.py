@@ -68,24 +68,25 @@ def backup(asked: Asked, folder: Path, with_files: bool) -> None:
 def restore(asked: Asked, folder: Path, yes: bool) -> None:
     """Put a backup back; the node must be stopped.
 
-    FOLDER is one backup, such as DIR/brookbox-20260301T020000Z.  Nothing is overwritten: what
-    is there stays, and the index that is there is kept beside the new one.
+    FOLDER is one backup, such as DIR/brookbox-20260301T020000Z.  Nothing is lost: files that are
+    there stay, and the index that is there is kept in a file below data_root.
     """
     settings = asked.settings()
     layout = Layout(settings.data_root)
     if layout.run.is_dir():
         with node_lock.held(layout.run):  # said before all of the backup is read
             pass
+    from_files.check_idle(settings, datetime.now(UTC))
+    if not yes and (used := _what_is_used(settings, layout)):
+        raise BackupError(
+            f"{used} is not empty",
+            remedy=f"brookbox restore --yes {folder} (the index that is there is kept in a file, "
+            "files that are there stay)",
+        )
     found = backups.read_backup(folder)
     layout.make()
     with node_lock.held(layout.run):
         node_lock.wait_for_leftovers(layout.root, 60)
-        if not yes and _is_used(settings, layout):
-            raise BackupError(
-                f"{layout.root} is not empty",
-                remedy=f"brookbox restore --yes {folder} (the index there is kept beside the new "
-                "one, files that are there stay)",
-            )
         now = datetime.now(UTC)
         done = backups.restore_backup(settings, found, now)
         caught_up = from_files.catch_up(settings, found.made_at, now, who(), show.complain)
@@ -147,13 +148,17 @@ def _tell_caught_up(caught_up: CaughtUp) -> None:
         click.echo(waiting(caught_up.arrivals))
 
 
-def _is_used(settings: Settings, layout: Layout) -> bool:
+def _what_is_used(settings: Settings, layout: Layout) -> str:
+    """Name what a restore would find in use: the folder, or the database; "" when it is none."""
     places = (layout.studies, layout.jobs, layout.quarantine)
-    if any(layout.root.glob("index.sqlite3*")) or any(any(p.iterdir()) for p in places):
-        return True
+    files = any(place.is_dir() and any(place.iterdir()) for place in places)
+    if files or any(layout.root.glob("index.sqlite3*")):
+        return str(layout.root)
+    if not settings.index.url:
+        return ""
     db = connect(settings)
     try:
-        return not db.is_sqlite and found_version(db) is not None
+        return "the database of index.url" if found_version(db) is not None else ""
     finally:
         db.close()
 

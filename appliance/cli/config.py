@@ -15,6 +15,7 @@ from appliance.disk.layout import Layout
 from appliance.errors import NodeError
 from appliance.health import node_lock, supervisor
 from appliance.settings import Settings
+from appliance.settings_declared import declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Reload:
         if not self.changed and not self.waiting_for_restart:
             yield "Nothing changed."
         if self.changed:
-            yield f"In force now: {', '.join(self.changed)}."
+            yield f"In force within a second: {', '.join(self.changed)}."
         if self.waiting_for_restart:
             yield f"Waits until the node is started again: {', '.join(self.waiting_for_restart)}."
 
@@ -63,7 +64,7 @@ def show_settings(asked: Asked, changed: bool) -> None:
         show.as_json(as_tree(settings))
         return
     rows = []
-    for one in settings_file.declared():
+    for one in declared():
         value = getattr(getattr(settings, one.section), one.name)
         if value != one.default or not changed:
             mark = "" if value == one.default else "changed"
@@ -74,10 +75,14 @@ def show_settings(asked: Asked, changed: bool) -> None:
 
 @config.command()
 @click.option("--supervisord", is_flag=True, help="What brookbox up makes for supervisord.")
-def sample(supervisord: bool) -> None:
+@pass_asked
+def sample(asked: Asked, supervisord: bool) -> None:
     """Print a settings file that lists everything at its default."""
     text = supervisord_conf.sample() if supervisord else settings_file.sample()
-    click.echo(text, nl=False)
+    if asked.as_json:
+        show.as_json({"sample": text})
+    else:
+        click.echo(text, nl=False)
 
 
 @config.command()

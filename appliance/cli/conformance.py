@@ -188,7 +188,9 @@ def _results() -> Iterator[str]:
     yield from (
         "## 5. Results",
         "",
-        "A result keeps the patient and study of the input, has a new series (number from 9000),",
+        "A result keeps the patient and study of the input and takes no SOP Instance UID that is",
+        "known; nothing else that a stream wrote is changed. One of the shipped streams, or of any",
+        "that uses the helper for authors, has a new series (number from 9000),",
         "references its sources (Source Image Sequence, Referenced Series Sequence), names its",
         "maker (Contributing Equipment Sequence) and says that it is research, unless the stream's",
         "info.json says otherwise. UIDs are derived from the job under 2.25 (PS3.5 B.2).",

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from appliance.amounts import count
+from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.errors import BrookboxError, NotFound, PeerError, RoutingChanged, RoutingError
 from appliance.settings import Settings
@@ -40,12 +41,17 @@ _SLICES = 24
 
 @dataclass
 class _Teller:
-    """Print each step with the seconds since the demo began."""
+    """Print each step with the seconds since the demo began; a program gets them at the end."""
 
+    as_json: bool
     began: float = field(default_factory=time.monotonic)
+    steps: list[dict[str, object]] = field(default_factory=list)
 
     def say(self, sentence: str) -> None:
-        click.echo(f"{time.monotonic() - self.began:6.1f} s  {sentence}")
+        seconds = round(time.monotonic() - self.began, 1)
+        self.steps.append({"seconds": seconds, "sentence": sentence})
+        if not self.as_json:
+            click.echo(f"{seconds:6.1f} s  {sentence}")
 
 
 @click.command()
@@ -55,7 +61,7 @@ def demo(asked: Asked, seconds: float) -> int:
     """Send a phantom CT study to MONTAGE, and receive the result as a PACS would."""
     from appliance.cli.phantom import write_phantom
 
-    settings, teller = asked.settings(), _Teller()
+    settings, teller = asked.settings(), _Teller(asked.as_json)
     db = asked.open_index()
     _need_the_node(settings)
     arrived: Queue[Path] = Queue()
@@ -68,6 +74,9 @@ def demo(asked: Asked, seconds: float) -> int:
         job = _watch(db, study_uid, teller, seconds)
         kept = _keep(_wait_for_result(arrived, teller, seconds))
     teller.say("The result came back to the demo PACS, which has stopped; its rule is gone.")
+    if asked.as_json:
+        show.as_json({"job": job.id, "study": study_uid, "result": kept, "steps": teller.steps})
+        return 0
     click.echo(f"Look at the job: http://127.0.0.1:{settings.web.port}/jobs/{job.id}")
     click.echo(f"Look at its log: brookbox jobs log {job.id}")
     click.echo(f"Look at the result, the only file that the demo leaves here: {kept}")

@@ -81,6 +81,8 @@ def _with_index(settings: Settings, db: Database | None, runs: bool) -> Iterable
     yield from machine_checks.check_clocks(newest, clock.why_stopped(run), datetime.now(UTC))
     yield from node_checks.check_backups(settings, datetime.now(UTC))
     yield from node_checks.check_streams(settings, db, runs)
+    if db is not None:
+        yield from node_checks.check_gone_streams(settings, db)
 
 
 def _check_routing(settings: Settings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from appliance.index.database import open_index
 from appliance.index.lanes import Lane
 from appliance.settings import Settings
 from appliance.streams.catalog import Stream, Streams, streams_of
+from web.access_key import needs_key
 
 _LANES_SECONDS = 5.0
 
@@ -26,8 +28,8 @@ def greeting(settings: Settings) -> Iterator[str]:
         yield f"  {stream.ae_title or stream.folder.name:<16}  {_about(stream, lanes)}"
     yield f"  {node.ae_title:<16}  the node itself: answers echo, keeps studies without processing"
     yield f"Web page: {_web(settings)}"
-    if settings.access_key_file.is_file() and not _is_loopback(settings.web.address):
-        yield f"Access key: {settings.access_key_file.read_text('utf-8').strip()}"
+    if needs_key(settings) and settings.access_key_file.is_file():
+        yield f"Access key of the page: {_key(settings)}"
     yield f"Everything it keeps is in {settings.data_root}. Ctrl-C stops all of it."
 
 
@@ -57,8 +59,10 @@ def _web(settings: Settings) -> str:
     return f"http://{host}:{settings.web.port}/"
 
 
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address in ("::1", "localhost")
+def _key(settings: Settings) -> str:
+    # What is no terminal is a log, and a log is read by others.
+    file = settings.access_key_file
+    return file.read_text("utf-8").strip() if sys.stdout.isatty() else f"it is in {file}"
 
 
 def _lanes(settings: Settings, streams: Streams) -> dict[str, Lane]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked, who
 from appliance.disk.layout import Layout
 from appliance.housekeeper import clock
@@ -18,11 +19,18 @@ def confirm(asked: Asked) -> None:
     """Let the housekeeper remove again after the clock jumped."""
     run = Layout(asked.settings().data_root).run
     if not clock.confirm(run):
-        click.echo("Removal was not stopped.")
+        _say(asked, "Removal was not stopped.", was_stopped=False)
         return
     db = asked.open_index()
     with db.write() as connection:
         sentence = f"{who()} confirmed that the clock is right."
         events.append(connection, "clock confirmed", sentence, datetime.now(UTC), who=who())
     db.close()
-    click.echo("Removal goes on at the next sweep.")
+    _say(asked, "Removal goes on at the next sweep.", was_stopped=True)
+
+
+def _say(asked: Asked, sentence: str, *, was_stopped: bool) -> None:
+    if asked.as_json:
+        show.as_json({"was_stopped": was_stopped})
+    else:
+        click.echo(sentence)

@@ -17,12 +17,13 @@ from appliance import settings_file
 from appliance.disk.layout import Layout
 from appliance.health import node_lock
 from appliance.settings import Settings
+from appliance.settings_declared import declared
 
 
 def as_tree(settings: Settings) -> dict[str, dict[str, object]]:
     """Give all settings as sections of plain values."""
     tree: dict[str, dict[str, object]] = {}
-    for one in settings_file.declared():
+    for one in declared():
         value = getattr(getattr(settings, one.section), one.name)
         tree.setdefault(one.section, {})[one.name] = (
             list(value) if isinstance(value, tuple) else value

@@ -25,7 +25,7 @@ _SHOWN = 20
 
 @click.group()
 def index() -> None:
-    """The index: check, rebuild, migrate-status."""
+    """The index: check, rebuild, adopt, migrate-status."""
 
 
 @index.command(name="migrate-status")
@@ -89,11 +89,12 @@ def check(asked: Asked, digests: bool) -> int:
 def rebuild(asked: Asked, yes: bool) -> None:
     """Make the index again from the files; the node must be stopped.
 
-    The present index is kept beside the new one.  A study that has no ended job gets a new
+    The present index is kept in a file below data_root.  A study that has no ended job gets a new
     one when the node starts.
     """
     settings = asked.settings()
     from_files.check_used(settings)
+    from_files.check_idle(settings, datetime.now(UTC))
     layout = Layout(settings.data_root)
     layout.make()
     with node_lock.held(layout.run):
@@ -114,6 +115,27 @@ def rebuild(asked: Asked, yes: bool) -> None:
         )
     else:
         _tell_made(made, former)
+
+
+@index.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_asked
+def adopt(asked: Asked, yes: bool) -> None:
+    """Say that the index at index.url is that of this data folder, which holds its files.
+
+    For a data folder that was moved or put back by hand; no node may use the index.
+    """
+    settings = asked.settings()
+    from_files.check_idle(settings, datetime.now(UTC))
+    layout = Layout(settings.data_root)
+    layout.make()
+    with node_lock.held(layout.run):
+        confirm(f"Is {settings.data_root} the folder that holds the index's files?", yes=yes)
+        from_files.adopt(settings)
+    if asked.as_json:
+        show.as_json({"data_root": settings.data_root})
+    else:
+        click.echo("The index is that of this folder now. Start the node: brookbox up")
 
 
 def waiting(arrivals: int) -> str:

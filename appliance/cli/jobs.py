@@ -17,6 +17,7 @@ from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.disk.layout import Layout
 from appliance.errors import NotFound
+from appliance.health.job_sentences import said, why_and_message
 from appliance.index import catalog, deliveries, events, job_list
 from appliance.index import jobs as index
 from appliance.index.database import Database
@@ -103,8 +104,12 @@ def log(asked: Asked, job_id: int, follow: bool) -> None:
         if not follow and not file.exists():
             raise NotFound(f"job {job_id} has no log", remedy=f"brookbox jobs show {job_id}")
         for piece in _pieces(file, db, job_id, follow):
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+            if not asked.as_json:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+    if asked.as_json:
+        text = file.read_text("utf-8", "replace") if file.exists() else ""
+        show.as_json({"job": job_id, "log": text})
 
 
 @jobs.command()
@@ -201,10 +206,11 @@ def _why(job: Job) -> str:
     if job.state == JobState.QUEUED:
         return job.wait_reason
     held = "its results wait for a person" if job.is_held else ""
-    return " ".join(part for part in (job.reason, job.message, held) if part)
+    return " ".join(part for part in (said(job.reason, job.message), held) if part)
 
 
 def _facts(job: Job) -> Iterator[tuple[str, object]]:
+    reason, message = why_and_message(job.reason, job.message)
     yield "job", job.id
     yield "stream", f"{job.ae_title} {job.stream_version}".strip()
     yield "study", job.study_uid
@@ -212,10 +218,10 @@ def _facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "state", job.state
     yield "waits because", job.wait_reason if job.state == JobState.QUEUED else ""
     yield "being cancelled by", job.cancelled_by if job.cancel_requested else ""
-    yield "reason", job.reason
+    yield "reason", reason
     yield "cancelled by", job.cancelled_by if job.state == JobState.CANCELLED else ""
     yield "try", job.remedy
-    yield "the stream says", job.message
+    yield "the stream says", message
     yield "from", f"{job.calling_ae_title} at {job.address}" if job.address else ""
     yield "created", job.created_at
     yield "started", job.started_at

@@ -16,7 +16,8 @@ from pathlib import Path
 import click
 
 import appliance
-from appliance.cli.asked import Asked
+from appliance.cli import show
+from appliance.cli.asked import Asked, NobodyToAsk
 from appliance.errors import BrookboxError, explain
 
 PROCESSES = {
@@ -38,10 +39,11 @@ COMMANDS = {
     "config": ("config", "config", "The settings: check, show, sample, reload."),
     "streams": ("streams", "streams", "The streams: list, new, check, build, pull, load, run."),
     "jobs": ("jobs", "jobs", "The jobs: list, show, log, cancel, retry, run-again, release."),
+    "arrivals": ("arrivals", "arrivals", "The arrivals: list."),
     "deliveries": ("deliveries", "deliveries", "The deliveries: list, show, resend."),
     "routing": ("routing", "routing", "The routing rules: show, check, test, history, restore."),
     "send": ("send", "send", "Send to another DICOM node: echo, store."),
-    "index": ("index", "index", "The index: check, rebuild, migrate-status."),
+    "index": ("index", "index", "The index: check, rebuild, adopt, migrate-status."),
     "backup": ("backup", "backup", "Back up index and settings into a folder."),
     "restore": ("backup", "restore", "Put a backup back."),
     "quarantine": ("quarantine", "quarantine", "What could not be kept: list, show, remove."),
@@ -90,15 +92,33 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in PROCESSES.items()])
 
 
+def _say_version(ctx: click.Context, option: click.Parameter, is_asked: bool) -> None:
+    if not is_asked:
+        return
+    if ctx.params.get("as_json"):
+        show.as_json({"version": appliance.__version__})
+    else:
+        click.echo(appliance.__version__)
+    ctx.exit()
+
+
 @click.group(
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Where --json stands does not matter: it makes any answer one JSON document.",
+    epilog="Where --json stands does not matter: it makes any answer and any error one JSON "
+    "document on standard output, this help excepted.",
 )
 @click.option("--config", type=click.Path(path_type=Path), help="The settings file.")
 @click.option("--home", type=click.Path(path_type=Path), help="The folder the node works in.")
-@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
-@click.version_option(appliance.__version__, message="%(version)s")
+@click.option("--json", "as_json", is_flag=True, is_eager=True, help="Answer in JSON.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version.",
+)
 @click.pass_context
 def brookbox(ctx: click.Context, config: Path | None, home: Path | None, as_json: bool) -> None:
     """Brookbox: studies come in by C-STORE, streams work on them, results go back."""
@@ -108,25 +128,47 @@ def brookbox(ctx: click.Context, config: Path | None, home: Path | None, as_json
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if "--json" in words:
+    as_json = "--json" in words
+    if as_json:
         words = ["--json", *(word for word in words if word != "--json")]
     try:
-        code = brookbox.main(words, prog_name="brookbox", standalone_mode=False)
+        code = _run(words, as_json)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        print("stopped", file=sys.stderr)
-        return 1
-    except BrookboxError as error:
-        print(explain(error), file=sys.stderr)
-        return 1
+        return code
     except BrokenPipeError:
         # The reader, such as `head`, has enough; Python must not complain at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(words: list[str], as_json: bool) -> int:
+    try:
+        code = brookbox.main(words, prog_name="brookbox", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (click.ClickException, click.Abort, BrookboxError) as error:
+        if as_json:
+            show.as_json(_document(error))
+        elif isinstance(error, click.ClickException):
+            error.show()
+        else:
+            said = explain(error) if isinstance(error, BrookboxError) else "stopped"
+            print(said, file=sys.stderr)
+        return error.exit_code if isinstance(error, click.ClickException) else 1
+
+
+def _document(error: click.ClickException | click.Abort | BrookboxError) -> dict[str, str]:
+    """Give an error as the one JSON document that a program is answered with."""
+    if isinstance(error, BrookboxError):
+        return {"error": str(error), "remedy": error.remedy}
+    if isinstance(error, click.Abort):
+        return {"error": "stopped", "remedy": ""}
+    if isinstance(error, NobodyToAsk):
+        return {"error": error.message, "remedy": "--yes"}
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+    remedy = f"{path or 'brookbox'} --help"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return {"error": "No command is named.", "remedy": remedy}
+    return {"error": error.format_message(), "remedy": remedy}
 
 
 def unneeded(process: str) -> set[str]:

@@ -91,7 +91,7 @@ def _install_streams(settings: Settings, say: Say) -> None:
 
 def _migrate(settings: Settings, say: Say) -> None:
     from appliance.health.backups import make_backup
-    from appliance.index import migrate
+    from appliance.index import belonging, migrate
     from appliance.index.backup import why_no_save
     from appliance.index.database import connect
 
@@ -99,6 +99,7 @@ def _migrate(settings: Settings, say: Say) -> None:
     try:
         found = migrate.found_version(db)
         if not migrate.needs_migration(db):
+            belonging.claim(db, settings)
             return
         if found is not None:
             now = datetime.now(UTC)
@@ -109,6 +110,7 @@ def _migrate(settings: Settings, say: Say) -> None:
                 made = make_backup(settings, Layout(settings.data_root).backups, now, name=name)
                 say(f"A backup was made before the migration of the index: {made.folder}.")
         migrate.migrate(db)
+        belonging.claim(db, settings)
         if found is not None:
             say(f"The index went from schema {found} to {migrate.wanted_version()}.")
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked
 from appliance.disk import quarantine as store
@@ -53,13 +54,23 @@ def show_entry(asked: Asked, id: str) -> None:
 
 
 @quarantine.command()
-@click.argument("id")
+@click.argument("ids", metavar="ID...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Everything that is in quarantine now.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_asked
-def remove(asked: Asked, id: str, yes: bool) -> None:
-    """Remove one for good."""
+def remove(asked: Asked, ids: tuple[str, ...], everything: bool, yes: bool) -> None:
+    """Remove one, several or all for good."""
+    if bool(ids) == everything:
+        raise click.UsageError("Name what is to be removed, or say --all.")
     layout = Layout(asked.settings().data_root)
-    found = store.read(layout, id)
-    confirm(f"Remove {found.sop_instance_uid or id} for good?", yes=yes)
-    store.remove(layout, id)
-    click.echo(f"{id} was removed.")
+    found = store.entries(layout) if everything else [store.read(layout, id) for id in ids]
+    if found:
+        one = found[0].sop_instance_uid or found[0].id
+        what = one if len(found) == 1 else count(len(found), "file")
+        confirm(f"Remove {what} for good?", yes=yes)
+    for entry in found:
+        store.remove(layout, entry.id)
+    if asked.as_json:
+        show.as_json({"removed": [entry.id for entry in found]})
+    else:
+        click.echo(f"Removed from quarantine: {count(len(found), 'file')}.")

@@ -48,6 +48,8 @@ def _show(settings: Settings, view: Overview) -> None:
             ("jobs", _counts(view.jobs)),
             ("deliveries", _counts(view.deliveries)),
             ("disk", f"{of_disk(view.free_bytes)} of {of_disk(view.size_bytes)} free"),
+            ("refused", view.refuses),
+            ("try", view.refuses_remedy),
             ("gearmand", view.gearmand or "answers"),
         ]
     )

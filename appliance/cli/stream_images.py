@@ -29,7 +29,7 @@ def build_images(
     if base:
         _follow(asked, ground.build_ground(docker, base_folder, base))
         done.append(images.BASE_IMAGE)
-    failed = 0
+    failed: list[dict[str, str]] = []
     for stream in streams:
         try:
             image = _image_to_build(docker, stream, again, is_alone=len(streams) == 1)
@@ -39,9 +39,13 @@ def build_images(
         except StreamError as error:
             if len(streams) == 1:
                 raise
-            failed += 1
+            failed.append({"error": str(error), "remedy": error.remedy})
             show.note(explain(error))
-    _say(asked, "built", done, "Nothing was built." if failed else "Every image is there already.")
+    if asked.as_json:
+        show.as_json({"built": done, "failed": failed})
+    else:
+        nothing = "Nothing was built." if failed else "Every image is there already."
+        _say(asked, "built", done, nothing)
     return 1 if failed else 0
 
 

@@ -61,7 +61,7 @@ def run_stream(settings: Settings, folder: Path, source: Path, output: Path, qui
 
     The log goes to standard error while it is written, unless `quiet`.
     """
-    stream = _good(folder)
+    stream = _good(folder, settings.node.ae_title)
     logs.set_up("streams run", "error")
     with tempfile.TemporaryDirectory(prefix="brookbox-run-") as name:
         node = dataclasses.replace(
@@ -81,8 +81,8 @@ def run_stream(settings: Settings, folder: Path, source: Path, output: Path, qui
             db.close()
 
 
-def _good(folder: Path) -> Stream:
-    stream = read_stream(folder.absolute())
+def _good(folder: Path, own_ae_title: str) -> Stream:
+    stream = read_stream(folder.absolute(), own_ae_title)
     stops = [str(problem) for problem in stream.problems if problem.stops]
     if stops or not stream.is_good:
         raise StreamError("\n".join(stops), remedy=f"brookbox streams check {folder}")

@@ -10,6 +10,7 @@ from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.errors import BrookboxError, NotFound
+from appliance.health.job_sentences import said
 from appliance.health.node_checks import best_lanes
 from appliance.index.lanes import Lane
 from appliance.settings import Settings
@@ -139,7 +140,8 @@ def run(asked: Asked, folder: Path, source: Path, output: Path) -> int:
         show.as_json(ran)
         return 0 if ran.state == "succeeded" else 1
     way = f"in {ran.image}" if ran.image else "as a plain process"
-    click.echo(f"It {ran.state} {way} after {ran.seconds} s. {ran.reason} {ran.message}".rstrip())
+    why = said(ran.reason, ran.message)
+    click.echo(f"It {ran.state} {way} after {ran.seconds} s. {why}".rstrip())
     if ran.remedy:
         show.note(f"try: {ran.remedy}")
     results = count(len(ran.results), "result")
@@ -206,5 +208,5 @@ def _named(settings: Settings, which: str) -> Stream:
         if one.folder == path or which in (one.ae_title, one.folder.name):
             return one
     if path.is_dir():
-        return read_stream(path)
+        return read_stream(path, settings.node.ae_title)
     raise NotFound(f"there is no stream {which}", remedy="brookbox streams list")

@@ -57,7 +57,10 @@ def _run(settings: Settings, begun: float) -> int:
             in_child(lambda: _greet(settings), _complain)
         keeper.watch(lambda: _reload(settings), _say)
     finally:
-        _say("Stopping: associations and jobs get up to 40 s.")
+        _say(
+            "Stopping: what is being received gets up to 30 s to end; jobs that run are stopped, "
+            "and run again when the node is started."
+        )
         clean = keeper.stop()
         served.forget(layout.root)
         _say("Stopped." if clean else "Stopped; what did not obey was killed.")

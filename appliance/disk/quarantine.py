@@ -6,6 +6,7 @@ wrong.  Written by intake; read and removed by web, cli and housekeeper.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -67,6 +68,16 @@ def entries(layout: Layout) -> list[Entry]:
     for words in sorted(layout.quarantine.glob("*.json"), reverse=True):
         if words.with_suffix(".dcm").exists():
             found.append(_read_words(words))
+    return found
+
+
+def count_since(layout: Layout, since: datetime) -> int:
+    """Count what came into quarantine since then, without reading any of it."""
+    moment, found = since.timestamp(), 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(layout.quarantine) as all_of_it:
+        for one in all_of_it:
+            with contextlib.suppress(FileNotFoundError):
+                found += one.name.endswith(".json") and one.stat().st_mtime >= moment
     return found
 
 

@@ -87,14 +87,14 @@ def judge(arrival: OpenArrival, rules: Completeness, quiet: Quiet, now: datetime
 
 
 def _cut_off(associations: Sequence[Bringer]) -> Bringer | None:
-    """Find an association that was aborted or lost and that its sender did not make good.
+    """Find one that was aborted, lost or ended nobody knows how, and was not made good.
 
     It is made good by one from the same sender that was opened after the other's
     last sign of life and was released.  (Not after it was closed: a lost connection,
     or a dead receiver process, is noticed long after the sender has come again.)
     """
     for one in associations:
-        if one.ending not in (Ending.ABORTED, Ending.LOST):
+        if one.ending not in (Ending.ABORTED, Ending.LOST, Ending.UNKNOWN):
             continue
         if not any(_makes_good(other, one) for other in associations):
             return one
@@ -110,6 +110,11 @@ def _makes_good(other: Bringer, one: Bringer) -> bool:
 
 
 def _why_complete(silence: timedelta, cut_off: Bringer | None, idle: timedelta | None) -> str:
+    if cut_off is not None and cut_off.ending == Ending.UNKNOWN:
+        return (
+            "It was taken in again from its files, which do not tell how its association ended; "
+            "something may be missing."
+        )
     if cut_off is not None:
         return (
             f"Nothing came for {_words(silence)} after an association was {cut_off.ending}; "
@@ -126,6 +131,8 @@ def _why_complete(silence: timedelta, cut_off: Bringer | None, idle: timedelta |
 def _why_waiting(silence: timedelta, cut_off: Bringer | None, *, is_held: bool) -> str:
     if is_held:
         return "An association that brings it is open."
+    if cut_off is not None and cut_off.ending == Ending.UNKNOWN:
+        return f"It waits for {_words(silence)} of silence: how an association ended is not known."
     if cut_off is not None:
         return f"It waits for {_words(silence)} of silence: an association was {cut_off.ending}."
     return f"It waits for {_words(silence)} of silence."

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from appliance.amounts import count
 from appliance.dispatcher.accepts import accepted, in_words
 from appliance.dispatcher.completeness import Verdict
-from appliance.index import arrivals, catalog, events, job_list, jobs
+from appliance.index import arrival_list, arrivals, catalog, events, job_list, jobs
 from appliance.index.arrivals import OpenArrival
 from appliance.index.catalog import Instance
 from appliance.index.database import Connection, Database
@@ -109,11 +110,17 @@ def _settle(
     now: datetime,
 ) -> Launched:
     note, job_id = "", None
+    conflicts = arrival_list.conflicts_of(connection, arrival.id)
+    if conflicts:
+        verdict = replace(verdict, reason=f"{verdict.reason} {_other(conflicts)}", incomplete=True)
     twin = job_list.same_input(connection, arrival.called_ae_title, arrival.study_uid, digest)
     if not wanted:
-        note = _why_nothing(len(_received(connection, arrival)), info)
-    elif twin is not None and (twin.state in ACTIVE or on_resend == "show"):
-        job_id, note = twin.id, _identical(twin)
+        note = _why_nothing(len(_received(connection, arrival)), info, conflicts)
+    elif twin is not None and (
+        twin.state in ACTIVE
+        or (on_resend == "show" and job_list.has_its_results(connection, twin))
+    ):
+        job_id, note = twin.id, _identical(twin, conflicts)
         if not verdict.incomplete and jobs.came_whole(connection, twin.id, arrival.id):
             note = f"It is identical to job {twin.id}, which is known to be complete by it."
     else:
@@ -132,7 +139,7 @@ def _settle(
     )
     if not is_closed:
         raise _SomethingCame
-    _tell(connection, arrival, verdict, note, job_id, len(wanted), now)
+    _tell(connection, arrival, verdict.reason, note, job_id, len(wanted), now)
     made = job_id is not None and not note
     return Launched(digest, jobs.get(connection, job_id) if job_id and made else None, note)
 
@@ -166,7 +173,9 @@ def _new_job(
     )
 
 
-def _why_nothing(received: int, info: StreamInfo | None) -> str:
+def _why_nothing(received: int, info: StreamInfo | None, conflicts: int) -> str:
+    if received == 0 and conflicts:
+        return "Nothing of it is in the store; nothing done."
     if received == 0 or info is None:
         # What was received stays while its arrival is open: retention waits for it.
         return "Nothing came but results of this node, which are no input of a job; nothing done."
@@ -176,16 +185,24 @@ def _why_nothing(received: int, info: StreamInfo | None) -> str:
     )
 
 
-def _identical(twin: Job) -> str:
-    if twin.state in ACTIVE:
-        return f"It is identical to job {twin.id}, which is {twin.state}; nothing done."
-    return f"It is identical to job {twin.id}; nothing done."
+def _identical(twin: Job, conflicts: int) -> str:
+    what = "What is kept" if conflicts else "It"
+    state = f", which is {twin.state}" if twin.state in ACTIVE else ""
+    return f"{what} is identical to job {twin.id}{state}; nothing done."
+
+
+def _other(conflicts: int) -> str:
+    """Say what of an arrival is no input of any job."""
+    return (
+        f"{count(conflicts, 'instance')} of it came with other content than what is kept under "
+        "the same SOP Instance UID: the first stays, what came now is in quarantine."
+    )
 
 
 def _tell(
     connection: Connection,
     arrival: OpenArrival,
-    verdict: Verdict,
+    reason: str,
     note: str,
     job_id: int | None,
     instances: int,
@@ -194,7 +211,7 @@ def _tell(
     events.append(
         connection,
         "arrival closed",
-        f"{verdict.reason} {note or f'Job {job_id} was queued.'}",
+        f"{reason} {note or f'Job {job_id} was queued.'}",
         now,
         study_uid=arrival.study_uid,
         job_id=job_id,

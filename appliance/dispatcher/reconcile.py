@@ -76,12 +76,16 @@ def tell_why_jobs_wait(db: Database, streams: Streams, now: datetime) -> None:
 
 
 def _why(ae_title: str, own: list[Lane], streams: Streams, has_workers: bool) -> str:
+    # Asked first: a worker's lanes live on for a while after their stream has gone.
+    if streams.find(ae_title) is None:
+        return (
+            f"No stream has the AE title {ae_title} any more: put its folder back, "
+            "or cancel the job."
+        )
     if any(lane.is_open for lane in own):
         return ""
     if own:
         return own[0].why_not
-    if streams.find(ae_title) is None:
-        return f"No stream has the AE title {ae_title} any more."
     if has_workers:
         return "No worker serves this stream yet."
     return "No worker is running."

@@ -29,6 +29,7 @@ from appliance.streams import served
 from appliance.streams.catalog import Stream, StreamWatcher
 
 _TICK = timedelta(seconds=5)
+_WHY = timedelta(seconds=2)
 _BEAT = timedelta(seconds=10)
 _COALESCE_SECONDS = 0.05
 _CHANGED = timedelta(seconds=0.1)
@@ -65,10 +66,10 @@ class Dispatcher:
         self._bell = bell
         self._life = life
         self._root = settings.data_root
-        self._streams = StreamWatcher(settings.streams_folder, settings.data_root)
+        self._streams = StreamWatcher.of(settings)
         self._ringer = Ringer(db, self._queue_settings, self._stumble)
         self._me = str(ids.this_process())
-        self._tick_at = self._beat_at = datetime.min.replace(tzinfo=UTC)
+        self._tick_at = self._beat_at = self._why_at = datetime.min.replace(tzinfo=UTC)
         self._stuck: dict[int, datetime] = {}  # arrivals that a mistake of ours kept from launch
         self._is_index_away = self._has_stumbled = False
         self._clock = reconcile.Clock()
@@ -95,7 +96,7 @@ class Dispatcher:
             self._settings = settings_file.reloaded(self._settings)
         try:
             self._put_right(now)
-            wake_at = min(self._close_complete(now), self._tick_at)
+            wake_at = min(self._close_complete(now), self._tick_at, self._why_at)
         except IndexUnavailable as error:
             if not self._is_index_away:
                 logs.get().error("the index is away", said=str(error), remedy=error.remedy)
@@ -108,14 +109,16 @@ class Dispatcher:
         if now >= self._beat_at or self._beat_at - now > _BEAT:
             beats.beat(self._db, self._me, "dispatcher", now)
             self._beat_at = now + _BEAT
+        if now >= self._why_at or self._why_at - now > _WHY:
+            reconcile.tell_why_jobs_wait(self._db, self._streams.current(), now)
+            self._why_at = now + _WHY
         if now >= self._tick_at or self._tick_at - now > _TICK:
             reconcile.close_dead_associations(self._db, now)
             if self._put_jobs_back(now):
                 self._ringer.look()
                 bells.ring(Layout(self._root).run, "router")  # one may have failed for good
-            streams = self._streams.current()
-            served.note(self._root, (stream.folder.name for stream in streams.serving()))
-            reconcile.tell_why_jobs_wait(self._db, streams, now)
+            serving = self._streams.current().serving()
+            served.note(self._root, (stream.folder.name for stream in serving))
             self._tick_at = now + _TICK
 
     def _put_jobs_back(self, now: datetime) -> int:

@@ -15,13 +15,22 @@ from appliance.errors import BackupError
 from appliance.health import stored_files
 from appliance.health.job_folders import job_ids
 from appliance.health.stored_files import Complain
-from appliance.index import backup, database, file_check, former, migrate, rebuild
+from appliance.index import backup, belonging, database, file_check, former, migrate, rebuild
 from appliance.index.former import Fate, Former
 from appliance.index.rebuild import CaughtUp, Rebuilt, Told
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams, streams_of
 
-__all__ = ["CaughtUp", "Made", "catch_up", "check_used", "make_again", "read_former"]
+__all__ = [
+    "CaughtUp",
+    "Made",
+    "adopt",
+    "catch_up",
+    "check_idle",
+    "check_used",
+    "make_again",
+    "read_former",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +53,30 @@ def check_used(settings: Settings) -> None:
         )
 
 
+def check_idle(settings: Settings, now: datetime) -> None:
+    """Raise BackupError while a node works on an index that stands elsewhere.
+
+    Of one in the data folder itself, the folder's lock tells.
+    """
+    if not settings.index.url or backup.why_nothing(settings):
+        return
+    db = database.connect(settings)
+    try:
+        belonging.check_idle(db, now)
+    finally:
+        db.close()
+
+
+def adopt(settings: Settings) -> None:
+    """Give an index that is another folder's to this one."""
+    db = database.connect(settings)
+    try:
+        migrate.check_version(db)
+        belonging.adopt(db, settings)
+    finally:
+        db.close()
+
+
 def read_former(settings: Settings) -> Former | None:
     """Read what only the present index knows; None when there is none.
 
@@ -61,8 +94,9 @@ def read_former(settings: Settings) -> Former | None:
 def make_again(
     settings: Settings, before: Former | None, now: datetime, who: str, complain: Complain
 ) -> Made:
-    """Make the index from the files; the present one of SQLite is kept beside it."""
+    """Make the index from the files; the present one is kept in a file beside it."""
     new, part = _beside(settings)
+    aside = None if part else backup.save_aside(settings, f"before-rebuild-{now:%Y%m%dT%H%M%SZ}")
     db = database.connect(new)
     try:
         migrate.migrate(db)
@@ -70,9 +104,11 @@ def make_again(
         told = _told(settings, stored_files.stored_paths(layout), now, complain)
         done = rebuild.rebuild(db, told, before, now, who)
         fates = former.fates(db, before) if before else []
+        belonging.adopt(db, settings)
     finally:
         db.close()
-    aside = backup.take_over(settings, part, now) if part else None
+    if part:
+        aside = backup.take_over(settings, part, now)
     return Made(done, aside, tuple(fates))
 
 
@@ -84,6 +120,7 @@ def catch_up(
     try:
         if migrate.needs_migration(db):
             migrate.migrate(db)
+        belonging.adopt(db, settings)
         with db.read() as connection:
             known = set(file_check.instance_paths(connection))
         layout = Layout(settings.data_root)

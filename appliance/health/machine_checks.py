@@ -16,6 +16,7 @@ import psutil
 from appliance.amounts import of_disk
 from appliance.disk import space
 from appliance.disk.layout import Layout
+from appliance.disk.space import Space
 from appliance.health import answers
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.settings import Settings
@@ -48,24 +49,39 @@ def check_space(settings: Settings) -> Iterator[Finding]:
     place = settings.data_root
     while not place.exists():
         place = place.parent
-    volume, rules = space.measure(place), settings.receiver
+    volume = space.measure(place)
     free, size = of_disk(volume.free_bytes), of_disk(volume.total_bytes)
     told = f"{free} of {size} are free on the volume of {place}"
     if volume.inodes:
         told += f", {100 * volume.free_inodes / volume.inodes:.0f} % of its inodes"
-    if why := space.degraded(Layout(settings.data_root)):
-        sentence = f"A sync failed on the volume, so nothing is received: {why}"
-        yield wrong(about, sentence, "check the disk (dmesg), then stop and start the node")
-    if space.is_short(volume, rules.reserve_gb, rules.reserve_percent):
-        reserve = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent)
-        sentence = f"{told}: new associations are refused below {of_disk(reserve)}."
-        remedy = f"make room there (du -sh {settings.data_root}/*), or give it a larger disk"
-        yield wrong(about, sentence, remedy)
-    elif volume.used_percent > settings.housekeeper.high_percent:
+    refused = list(refusals(settings, volume))
+    for sentence, remedy in refused:
+        yield wrong(about, f"{told}. {sentence}", remedy)
+    if refused:
+        return
+    if volume.used_percent > settings.housekeeper.high_percent:
         sentence = f"{told}: the oldest studies are removed early."
         yield warn(about, sentence, "make room, or lower housekeeper.inputs_days")
     else:
         yield ok(about, f"{told}.")
+
+
+def refusals(settings: Settings, volume: Space) -> Iterator[tuple[str, str]]:
+    """Say why the disk takes no studies just now, and what to do; nothing when it takes them."""
+    rules = settings.receiver
+    if why := space.degraded(Layout(settings.data_root)):
+        sentence = f"A sync failed on the volume, so nothing is received: {why}"
+        yield sentence, "check the disk (dmesg), then stop and start the node"
+    if space.is_short(volume, rules.reserve_gb, rules.reserve_percent):
+        reserve = space.reserve_bytes(volume, rules.reserve_gb, rules.reserve_percent)
+        short = f"Less than the reserve of {of_disk(reserve)} is free"
+        if volume.free_bytes >= reserve:
+            short = "Hardly any inodes are free"
+        remedy = (
+            f"make room there (du -sh {settings.data_root}/*), give it a larger disk, or lower "
+            "receiver.reserve_gb and receiver.reserve_percent"
+        )
+        yield f"{short}, so new associations are refused (2,3,1).", remedy
 
 
 def check_ports(

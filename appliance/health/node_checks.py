@@ -10,6 +10,7 @@ from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
 from appliance.health.backup_folders import found_in
 from appliance.health.finding import Finding, ok, warn, wrong
+from appliance.health.gone_streams import gone_streams
 from appliance.index import beats, events, file_check, lanes, migrate
 from appliance.index.beats import Beat
 from appliance.index.database import Database, connect, sqlite_file
@@ -120,6 +121,15 @@ def check_streams(settings: Settings, db: Database | None, runs: bool) -> Iterat
             yield warn(about, "No worker serves it.", "brookbox worker, or read worker.log")
         else:
             yield ok(about, f"{stream.folder.name}/info.json is good.")
+
+
+def check_gone_streams(settings: Settings, db: Database) -> Iterator[Finding]:
+    """Look for jobs that wait or run though no stream has their AE title any more."""
+    streams = streams_of(settings)
+    with db.read() as connection:
+        found = gone_streams(connection, streams, settings.streams_folder)
+    for one in found:
+        yield warn(f"stream {one.ae_title}", one.sentence, one.remedy)
 
 
 def newest_time(db: Database) -> datetime | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.errors import QueueUnavailable
-from appliance.health import node_lock
+from appliance.health import machine_checks, node_lock
+from appliance.health.gone_streams import Gone, gone_streams
 from appliance.health.node_checks import PROCESSES, best_lanes
 from appliance.index import beats, figures, job_list, lanes
 from appliance.index.database import Database
@@ -31,8 +32,9 @@ class Alive:
 class StreamState:
     """One stream: whether it can run, why not, and what waits for it.
 
-    `state` is "can run", "waits", "off" or "broken", which is refused until it is mended;
-    `rings` is gearmand's count, None when it does not answer.
+    `state` is "can run", "waits", "off", "broken", which is refused until it is mended, or
+    "gone": jobs wait or run, and no stream has their AE title.  `rings` is gearmand's count,
+    None when it does not answer.
     """
 
     ae_title: str
@@ -49,7 +51,10 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything that `brookbox status` shows."""
+    """Everything that `brookbox status` shows.
+
+    `refuses` says why the disk takes no studies; "" when it takes them.
+    """
 
     is_running: bool
     pid: int | None
@@ -60,6 +65,8 @@ class Overview:
     deliveries: dict[str, int]
     free_bytes: int
     size_bytes: int
+    refuses: str
+    refuses_remedy: str
     gearmand: str
 
 
@@ -72,7 +79,8 @@ def overview(settings: Settings, db: Database) -> Overview:
         jobs = job_list.count_by_state(connection)
         deliveries = figures.count_deliveries(connection)
     alive = [Alive(b.name, b.process, max((now - b.at).total_seconds(), 0), b.says) for b in seen]
-    volume = os.statvfs(settings.data_root)
+    volume = space.measure(settings.data_root)
+    refusals = list(machine_checks.refusals(settings, volume))
     rings, why = _rings(settings)
     return Overview(
         is_running=holder is not None,
@@ -82,8 +90,10 @@ def overview(settings: Settings, db: Database) -> Overview:
         streams=tuple(_streams(settings, db, rings)),
         jobs=jobs,
         deliveries=deliveries,
-        free_bytes=volume.f_bavail * volume.f_frsize,
-        size_bytes=volume.f_blocks * volume.f_frsize,
+        free_bytes=volume.free_bytes,
+        size_bytes=volume.total_bytes,
+        refuses=" ".join(sentence for sentence, _ in refusals),
+        refuses_remedy="; ".join(remedy for _, remedy in refusals),
         gearmand=why,
     )
 
@@ -93,9 +103,11 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
         waiting = job_list.waiting_by_stream(connection)
         off = lanes.switched_off(connection)
         running = [job.ae_title for job in job_list.running_jobs(connection)]
+        streams = streams_of(settings)
+        gone = gone_streams(connection, streams, settings.streams_folder)
     best = best_lanes(db)
     found = []
-    for stream in streams_of(settings).all:
+    for stream in streams.all:
         lane = best.get(stream.ae_title)
         state, why, remedy = _why_not(stream, stream.ae_title in off)
         if not state:
@@ -116,7 +128,22 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
                 rings=None if rings is None else rings.get(stream.ae_title, 0),
             )
         )
-    return found
+    return found + [_of_gone(one, rings) for one in gone]
+
+
+def _of_gone(gone: Gone, rings: dict[str, int] | None) -> StreamState:
+    return StreamState(
+        ae_title=gone.ae_title,
+        folder="",
+        state="gone",
+        can_run=False,
+        why=f"No stream has the AE title {gone.ae_title} any more.",
+        remedy=gone.remedy,
+        executor="",
+        waiting=gone.waiting,
+        running=gone.running,
+        rings=None if rings is None else rings.get(gone.ae_title, 0),
+    )
 
 
 def _why_not(stream: Stream, is_off: bool) -> tuple[str, str, str]:

@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from appliance.amounts import count
 from appliance.disk import quarantine
 from appliance.disk.layout import Layout
+from appliance.health.gone_streams import gone_streams
+from appliance.health.job_sentences import fate_when_superseded, said
 from appliance.health.node_checks import best_lanes
 from appliance.index import catalog, deliveries, events, job_list, jobs, lanes, story
 from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job
-from appliance.index.states import DeliveryState, JobState
+from appliance.index.states import DeliveryState, Ending, JobState
+from appliance.index.story import Associated
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams, streams_of
 
@@ -52,11 +55,9 @@ def of_ae_title(db: Database, settings: Settings, ae_title: str) -> list[str]:
     lines = _whose(db, settings, ae_title)
     with db.read() as connection:
         for one in story.associations_of(connection, ae_title, _ASSOCIATIONS)[::-1]:
-            ending = one.ending or "open still"
             lines.append(
                 f"{_time(one.opened_at)}: {one.calling_ae_title} at {one.address} called "
-                f"{one.called_ae_title}; {count(one.instances, 'instance')} kept, "
-                f"{one.failures} refused, {ending}."
+                f"{one.called_ae_title}; {count(one.instances, 'instance')} kept, {_ended(one)}."
             )
         for event in story.events_about(connection, ae_title, _EVENTS)[::-1]:
             lines.append(f"{_time(event.at)}: {event.sentence}")
@@ -67,6 +68,12 @@ def of_ae_title(db: Database, settings: Settings, ae_title: str) -> list[str]:
                 f"{entry.called_ae_title} is in quarantine ({entry.id}): {entry.reason}"
             )
     return lines
+
+
+def _ended(one: Associated) -> str:
+    if one.ending == Ending.UNKNOWN:
+        return "how it ended is not known: this was read again from the files"
+    return f"{one.failures} refused, {one.ending or 'open still'}"
 
 
 def _kept(connection: Connection, study_uid: str) -> Iterator[str]:
@@ -107,18 +114,19 @@ def _job(connection: Connection, job: Job) -> Iterator[str]:
         if job.cancel_requested:
             yield f"  It is being cancelled by {job.cancelled_by}."
     else:
-        said = " ".join(part for part in (job.reason, job.message) if part)
-        results = count(job.result_count, "result")
-        yield f"{name} {job.state} at {_time(job.ended_at)} with {results}. {said}".rstrip()
+        why, results = said(job.reason, job.message), count(job.result_count, "result")
+        yield f"{name} {job.state} at {_time(job.ended_at)} with {results}. {why}".rstrip()
         if job.remedy:
             yield f"  try: {job.remedy}"
     if job.is_held:
         yield f"  Its results wait for a person: brookbox jobs release {job.id}"
+    sent = deliveries.deliveries_of(connection, job.id)
     if job.superseded_by is not None:
-        yield f"  It was superseded by job {job.superseded_by}, whose results are sent instead."
+        fate = fate_when_superseded(job, sent)
+        yield f"  It was superseded by job {job.superseded_by}, which has more of the study. {fate}"
     if job.routing_note:
         yield f"  {job.routing_note}"
-    for one in deliveries.deliveries_of(connection, job.id):
+    for one in sent:
         when = f" (due {_time(one.due_at)})" if one.state == DeliveryState.DUE else ""
         yield f"  Delivery {one.id} to {one.destination}: {one.state}{when}. {one.message}".rstrip()
 
@@ -129,7 +137,11 @@ def _whose(db: Database, settings: Settings, ae_title: str) -> list[str]:
     streams = streams_of(settings)
     stream = streams.find(ae_title)
     if stream is None:
-        return _unknown(streams, ae_title)
+        with db.read() as connection:
+            sender = list(_sender(connection, ae_title))
+            gone = gone_streams(connection, streams, settings.streams_folder)
+        lost = [f"{one.sentence} Try: {one.remedy}" for one in gone if one.ae_title == ae_title]
+        return lost + sender + _unknown(streams, ae_title)
     lines = [f"{ae_title} is the stream in {stream.folder}."]
     lines += [f"{stream.folder.name}/{problem}" for problem in stream.problems]
     with db.read() as connection:
@@ -149,6 +161,16 @@ def _whose(db: Database, settings: Settings, ae_title: str) -> list[str]:
     studies = "1 study waits" if waiting == 1 else f"{waiting} studies wait"
     lines.append(f"{studies} for it; above {settings.jobs.max_waiting} it refuses.")
     return lines
+
+
+def _sender(connection: Connection, ae_title: str) -> Iterator[str]:
+    """Say whom an AE title called; nothing when nobody by that name ever called us."""
+    called = story.called_by(connection, ae_title)
+    for one in called:
+        at = _time(one.last_at)
+        yield f"{ae_title} is a sender: it called {one.called_ae_title}, the last time at {at}."
+    if not called and story.was_refused(connection, ae_title):
+        yield f"{ae_title} is a sender: it called this node, and was refused."
 
 
 def _unknown(streams: Streams, ae_title: str) -> list[str]:

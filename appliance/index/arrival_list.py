@@ -52,6 +52,23 @@ def closed(connection: sa.Connection, limit: int, before: int = 0) -> list[Arriv
     return _rows(connection, a.state == "closed", *([a.id < before] if before else []), limit=limit)
 
 
+def matching(
+    connection: sa.Connection,
+    limit: int,
+    states: Collection[str] = (),
+    called_ae_title: str = "",
+    study_uid: str = "",
+) -> list[ArrivalRow]:
+    """List arrivals in these states (none named: in all), open ones first, newest first."""
+    a = t.arrivals.c
+    where: list[Any] = [a.state.in_(list(states))] if states else []
+    if called_ae_title:
+        where.append(a.called_ae_title == called_ae_title)
+    if study_uid:
+        where.append(a.study_uid == study_uid)
+    return _rows(connection, *where, limit=limit, first=a.state == "open")
+
+
 def without_job(connection: sa.Connection, since: datetime, limit: int = 50) -> list[ArrivalRow]:
     """List what came in and was closed since then without a job being made, newest first."""
     a = t.arrivals.c
@@ -64,10 +81,21 @@ def of_job(connection: sa.Connection, job_id: int) -> ArrivalRow | None:
     return next(iter(_rows(connection, a.job_id == job_id, a.note == "", limit=1)), None)
 
 
-def _rows(connection: sa.Connection, *where: Any, limit: int) -> list[ArrivalRow]:
+def conflicts_of(connection: sa.Connection, arrival_id: int) -> int:
+    """Count the instances that came for an arrival with other content than what is kept."""
+    r = t.receptions.c
+    query = sa.select(sa.func.count(r.sop_instance_uid.distinct()))
+    return connection.scalar(query.where(r.arrival_id == arrival_id, r.is_conflict)) or 0
+
+
+def _rows(
+    connection: sa.Connection, *where: Any, limit: int, first: Any = None
+) -> list[ArrivalRow]:
+    """List arrivals, newest first; before them those of which `first` holds."""
     a = t.arrivals.c
     names = [name for name in ArrivalRow.__slots__ if name in t.arrivals.c]
-    query = sa.select(*(a[name] for name in names)).where(*where).order_by(a.id.desc()).limit(limit)
+    order = [a.id.desc()] if first is None else [sa.case((first, 0), else_=1), a.id.desc()]
+    query = sa.select(*(a[name] for name in names)).where(*where).order_by(*order).limit(limit)
     found = [dict(row) for row in connection.execute(query).mappings()]
     ids = [row["id"] for row in found]
     counts, senders = _counts(connection, ids), _senders(connection, ids)

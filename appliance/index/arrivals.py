@@ -34,7 +34,10 @@ class Association:
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """That an instance came: for whom, from whom, when."""
+    """That an instance came: for whom, from whom, when.
+
+    `is_conflict`: with other content than what is kept, so that it is in quarantine.
+    """
 
     sop_instance_uid: str
     study_uid: str
@@ -44,6 +47,7 @@ class Reception:
     address: str
     association_id: str
     received_at: datetime
+    is_conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,13 @@ def receiving_processes(db: Database) -> set[str]:
 
 def close_associations_of(db: Database, processes: Collection[str], now: datetime) -> int:
     """Close the associations of processes that died, as aborted; how many there were."""
+    a = t.associations.c
+    kept = sa.select(sa.func.count()).where(t.receptions.c.association_id == a.id)
     with db.write() as connection:
         result = connection.execute(
             sa.update(t.associations)
-            .where(t.associations.c.process.in_(processes), t.associations.c.closed_at.is_(None))
-            .values(closed_at=now, ending=Ending.ABORTED)
+            .where(a.process.in_(processes), a.closed_at.is_(None))
+            .values(closed_at=now, ending=Ending.ABORTED, instances=kept.scalar_subquery())
         )
         return result.rowcount
 
@@ -156,20 +162,8 @@ def receive(connection: sa.Connection, reception: Reception, level: str | None) 
     if level is not None:
         series_uid = reception.series_uid if level == "series" else ""
         arrival_id = _touch(connection, reception, series_uid)
-    insert_new(
-        connection,
-        t.receptions,
-        {
-            "sop_instance_uid": reception.sop_instance_uid,
-            "study_uid": reception.study_uid,
-            "called_ae_title": reception.called_ae_title,
-            "calling_ae_title": reception.calling_ae_title,
-            "address": reception.address,
-            "association_id": reception.association_id,
-            "received_at": reception.received_at,
-            "arrival_id": arrival_id,
-        },
-    )
+    facts = {name: getattr(reception, name) for name in Reception.__slots__ if name != "series_uid"}
+    insert_new(connection, t.receptions, {**facts, "arrival_id": arrival_id})
     return arrival_id
 
 
@@ -257,8 +251,11 @@ def received_for(
         )
         .distinct()
     )
+    # What came under the UID of an instance of another study is not of this one.
     query = sa.select(t.instances).where(
-        t.instances.c.sop_instance_uid.in_(wanted), t.instances.c.made_by_job.is_(None)
+        t.instances.c.sop_instance_uid.in_(wanted),
+        t.instances.c.study_uid == study_uid,
+        t.instances.c.made_by_job.is_(None),
     )
     if series_uid:
         query = query.where(t.instances.c.series_uid == series_uid)

@@ -130,12 +130,12 @@ def finish(connection: sa.Connection, job: Job, end: Finish, now: datetime) -> N
     """
     state = OUTCOME_STATES[end.outcome]
     values = {name: getattr(end, name) for name in Finish.__slots__}
-    # A failed job has no results to wait for a person, a superseded one none to be sent, and
-    # a study that came again meanwhile, whole, leaves no doubt.
+    # A job that failed or made nothing has no results to wait for a person, a superseded one
+    # none to be sent, and a study that came again meanwhile, whole, leaves no doubt.
     if end.is_held:
         values["is_held"] = (
             sa.and_(t.jobs.c.superseded_by.is_(None), t.jobs.c.incomplete)
-            if end.outcome != "failed"
+            if end.outcome != "failed" and end.result_count
             else False
         )
     result = connection.execute(

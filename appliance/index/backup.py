@@ -81,21 +81,32 @@ def save_index(settings: Settings, target: Path) -> None:
 def load_index(settings: Settings, saved: Path, now: datetime) -> Path | None:
     """Put a saved index in the place of the present one, which nothing may use meanwhile.
 
-    SQLite's present file is kept beside it, and its name is given; PostgreSQL's
-    tables are replaced.  Raises BackupError as `check_save` does.
+    The present one is kept in a file, whose name is given: SQLite's own beside the new
+    one, PostgreSQL's saved into data_root.  Raises BackupError as `check_save` does.
     """
     check_save(settings, saved)
     if saved.suffix == ".pgdump":
+        aside = save_aside(settings, f"before-restore-{now:%Y%m%dT%H%M%SZ}")
         restore_options = ("--clean", "--if-exists", "--single-transaction", "--no-owner")
         url = index_url(settings)
         _run_postgresql("pg_restore", url, *restore_options, "--dbname", _libpq(url), str(saved))
-        return None
+        return aside
     target = sqlite_path(settings)
     part = target.with_name(target.name + ".part")
     shutil.copyfile(saved, part)
     part.chmod(0o600)
     aside = put_aside(target, f"before-restore-{now:%Y%m%dT%H%M%SZ}")
     _durably_rename(part, target)
+    return aside
+
+
+def save_aside(settings: Settings, ending: str) -> Path | None:
+    """Save PostgreSQL's index into data_root before it is replaced; None when it is empty."""
+    if why_nothing(settings):
+        return None
+    aside = settings.data_root / f"{saved_name(settings)}.{ending}"
+    aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    save_index(settings, aside)
     return aside
 
 

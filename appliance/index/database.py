@@ -8,6 +8,7 @@ takes the write lock at its start, so that a compare-and-set never has to upgrad
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,10 +83,12 @@ def connect(settings: Settings) -> Database:
 
 
 def open_index(settings: Settings) -> Database:
-    """Connect for work; WrongSchema when `brookbox up` must migrate first.
+    """Connect for work; WrongSchema when `brookbox up` must migrate first, WrongFolder when
+    the index is another node's.
 
     A question makes no index: an empty one would stand in the way of a restore.
     """
+    from appliance.index import belonging
     from appliance.index.migrate import check_version
 
     if not settings.index.url and not sqlite_file(settings).exists():
@@ -95,6 +98,7 @@ def open_index(settings: Settings) -> Database:
         )
     db = connect(settings)
     check_version(db)
+    belonging.check(db, settings)
     return db
 
 
@@ -132,6 +136,9 @@ def sqlite_file(settings: Settings) -> Path:
 def _sqlite(url: sa.URL, busy_seconds: float) -> sa.Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made here, so that it is the node's alone; SQLite gives its log the same mode.
+        with contextlib.suppress(OSError):  # SQLite says it better
+            os.close(os.open(url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     engine = sa.create_engine(
         url,
         hide_parameters=True,  # an error's words go into the log, patients' names do not

@@ -302,7 +302,7 @@ def resend(db: Database, delivery_id: int, now: datetime, *, all_instances: bool
     """Make a delivery due now; only what failed, or all of it.
 
     One that waits for its next try is sent now.  Raises DeliveryError when it is being
-    sent already, NotFound when unknown.
+    sent already or has nothing that failed, NotFound when unknown.
     """
     with db.write() as connection:
         delivery = get(connection, delivery_id, to_move=True)
@@ -311,6 +311,11 @@ def resend(db: Database, delivery_id: int, now: datetime, *, all_instances: bool
                 f"delivery {delivery_id} is being sent just now",
                 remedy=f"brookbox deliveries show {delivery_id}",
             )
+        if delivery.state == DeliveryState.DELIVERED and not all_instances:
+            raise DeliveryError(
+                f"all of delivery {delivery_id} was sent",
+                remedy=f"to send all of it again: brookbox deliveries resend --all {delivery_id}",
+            )
         states = ["failed", "sent", "warning"] if all_instances else ["failed"]
         d = t.delivery_instances.c
         connection.execute(
@@ -318,17 +323,12 @@ def resend(db: Database, delivery_id: int, now: datetime, *, all_instances: bool
             .where(d.delivery_id == delivery_id, d.state.in_(states))
             .values(state="waiting")
         )
+        said = "A person asked to send it again."
+        values = {"due_at": now, "created_at": now, "ended_at": None, "message": said, "remedy": ""}
         connection.execute(
             sa.update(t.deliveries)
             .where(t.deliveries.c.id == delivery_id)
-            .values(
-                state=DeliveryState.DUE,
-                due_at=now,
-                created_at=now,
-                ended_at=None,
-                message="A person asked to send it again.",
-                remedy="",
-            )
+            .values(state=DeliveryState.DUE, **values)
         )
 
 

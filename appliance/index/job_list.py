@@ -167,6 +167,12 @@ def same_input(
     return job_of(row) if row else None
 
 
+def has_its_results(connection: sa.Connection, job: Job) -> bool:
+    """Say whether everything that a job made is still in the store."""
+    made = sa.select(sa.func.count()).where(t.instances.c.made_by_job == job.id)
+    return (connection.scalar(made) or 0) >= job.result_count
+
+
 def unrouted_jobs(connection: sa.Connection) -> list[Job]:
     """List the ended jobs that the router has not looked at and that nobody holds."""
     c = t.jobs.c

@@ -233,7 +233,7 @@ def came_whole(connection: sa.Connection, job_id: int, arrival_id: int) -> bool:
     of the input: the rest may then be what is missing.
     """
     i, r = t.job_inputs.c, t.receptions.c
-    came = sa.select(r.sop_instance_uid).where(r.arrival_id == arrival_id)
+    came = sa.select(r.sop_instance_uid).where(r.arrival_id == arrival_id, ~r.is_conflict)
     lacks = sa.exists().where(i.job_id == job_id, i.sop_instance_uid.not_in(came))
     result = connection.execute(
         sa.update(t.jobs)

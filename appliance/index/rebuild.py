@@ -2,8 +2,8 @@
 
 The caller reads the files: stored instances with their File Meta, and the records
 of ended jobs.  What was received and has no ended job gets an arrival, and so a job: its
-sender was told that it is kept.  How its association ended no file tells, so it counts
-as lost, and the study as possibly incomplete.
+sender was told that it is kept.  How its association ended no file tells, so that is
+unknown, and the study counts as possibly incomplete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from appliance.dicom.header import Header
-from appliance.errors import BackupError
 from appliance.index import arrivals, catalog, events, job_numbers
 from appliance.index import schema as t
 from appliance.index.arrivals import Reception
@@ -83,15 +82,13 @@ class CaughtUp:
 def rebuild(
     db: Database, told: Told, former: Former | None, now: datetime, who: str = ""
 ) -> Rebuilt:
-    """Fill an empty index in one transaction; BackupError when it holds something already.
+    """Fill the index in one transaction, in the place of whatever it held.
 
     `former` is what could be read of the index before; None when nothing could.
     """
     with db.write() as connection:
-        if _count(connection, t.instances) or _count(connection, t.jobs):
-            raise BackupError(
-                "the index is not empty", remedy="brookbox backup DIR, then make it empty"
-            )
+        for table in reversed(t.metadata.sorted_tables):
+            connection.execute(sa.delete(table))
         taken = _Taking(connection, told, former.settled if former else {}, now)
         receptions = taken.take_all(datetime.min.replace(tzinfo=UTC))
         last = max(told.highest_job_id, taken.last_job_id, former.last_job_id if former else 0)
@@ -153,6 +150,7 @@ class _Taking:
             self._settled[subject] = max(at, self._settled.get(subject, at))
         receptions = sum(self._take_file(one) for one in self._told.files)
         _correct_studies(self._connection)
+        _correct_associations(self._connection)
         return receptions
 
     def _take_job(self, record: Mapping[str, Any], made_at: datetime) -> None:
@@ -266,7 +264,7 @@ def _reception(one: StoredFile) -> Reception:
 
 
 def _add_association(connection: sa.Connection, reception: Reception, now: datetime) -> None:
-    """Let a study's sender have been lost: nobody knows whether it had sent all."""
+    """Let a study have been brought; how that ended, and what was refused, nobody knows."""
     values = {
         "id": reception.association_id,
         "called_ae_title": reception.called_ae_title,
@@ -276,7 +274,7 @@ def _add_association(connection: sa.Connection, reception: Reception, now: datet
         "opened_at": reception.received_at,
         "last_activity_at": reception.received_at,
         "closed_at": now,
-        "ending": Ending.LOST,
+        "ending": Ending.UNKNOWN,
         "instances": 0,
         "failures": 0,
     }
@@ -292,6 +290,21 @@ def _correct_studies(connection: sa.Connection) -> None:
     kept = s.study_uid.in_(sa.select(i.study_uid))
     times = {"first_received_at": first, "last_received_at": last}
     connection.execute(sa.update(t.studies).where(kept).values(**times))
+
+
+def _correct_associations(connection: sa.Connection) -> None:
+    """Let each association that only the files tell of have brought all that is kept of it."""
+    a, r = t.associations.c, t.receptions.c
+    mine = r.association_id == a.id
+    values = {
+        "instances": sa.func.count(r.sop_instance_uid.distinct()),
+        "opened_at": sa.func.min(r.received_at),
+        "last_activity_at": sa.func.max(r.received_at),
+    }
+    told = {name: sa.select(value).where(mine).scalar_subquery() for name, value in values.items()}
+    kept = a.id.in_(sa.select(r.association_id))
+    unknown = a.ending == Ending.UNKNOWN
+    connection.execute(sa.update(t.associations).where(unknown, kept).values(**told))
 
 
 def _value(name: str, raw: Any) -> Any:

@@ -114,7 +114,7 @@ associations = sa.Table(
     sa.Column("opened_at", Utc, nullable=False, index=True),
     sa.Column("last_activity_at", Utc, nullable=False),
     sa.Column("closed_at", Utc, nullable=True, index=True),
-    sa.Column("ending", sa.String(16), nullable=True),  # released | aborted | lost
+    sa.Column("ending", sa.String(16), nullable=True),  # released | aborted | lost | unknown
     sa.Column("instances", sa.Integer, nullable=False, default=0),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
 )
@@ -164,6 +164,8 @@ receptions = _table(
     sa.Column("association_id", sa.String(32), nullable=False),
     sa.Column("received_at", Utc, nullable=False),
     sa.Column("arrival_id", sa.BigInteger, nullable=True, index=True),
+    # What came was other content than what is kept, and is in quarantine.
+    sa.Column("is_conflict", sa.Boolean, nullable=False, default=False),
     sa.UniqueConstraint("association_id", "sop_instance_uid", "arrival_id"),
     sa.Index("ix_receptions_called_study", "called_ae_title", "study_uid"),
 )
@@ -333,6 +335,13 @@ events = _table(
 )
 
 # -- index.beats -----------------------------------------------------------------------------
+
+data_folder = sa.Table(  # the one that this index belongs to: a single row
+    "data_folder",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),  # as it stands in index.id there
+    sa.Column("path", sa.Text, nullable=False),
+)
 
 beats = sa.Table(
     "beats",

@@ -36,11 +36,12 @@ class DeliveryState(StrEnum):
 
 
 class Ending(StrEnum):
-    """How an association ended."""
+    """How an association ended; unknown when it is told of only by the files it brought."""
 
     RELEASED = "released"
     ABORTED = "aborted"
     LOST = "lost"
+    UNKNOWN = "unknown"
 
 
 PRIORITIES = {"high": 1, "normal": 0, "low": -1}

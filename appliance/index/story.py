@@ -50,6 +50,14 @@ class Associated:
     failures: int
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Whom a sender called, and when it did so last."""
+
+    called_ae_title: str
+    last_at: datetime
+
+
 def receptions_of(connection: sa.Connection, study_uid: str) -> list[Came]:
     """Group what came of a study by receiver and sender, the last one standing last."""
     r = t.receptions.c
@@ -90,6 +98,32 @@ def associations_of(connection: sa.Connection, ae_title: str, limit: int) -> lis
         .limit(limit)
     )
     return [Associated(*row) for row in connection.execute(query)]
+
+
+def called_by(connection: sa.Connection, calling_ae_title: str) -> list[Called]:
+    """List whom an AE title called, the last one standing last; nothing when it never called.
+
+    One that was refused does not count.
+    """
+    a, r = t.associations.c, t.receptions.c
+    # An index that was made again from the files has receptions without an association.
+    for table, at in ((a, a.opened_at), (r, r.received_at)):
+        query = (
+            sa.select(table.called_ae_title, sa.func.max(at))
+            .where(table.calling_ae_title == calling_ae_title)
+            .group_by(table.called_ae_title)
+            .order_by(sa.func.max(at))
+        )
+        if found := [Called(*row) for row in connection.execute(query)]:
+            return found
+    return []
+
+
+def was_refused(connection: sa.Connection, calling_ae_title: str) -> bool:
+    """Say whether the node ever refused an association of this sender."""
+    e = t.events.c
+    refused = sa.select(e.id).where(e.kind == "association refused", e.who == calling_ae_title)
+    return connection.execute(refused.limit(1)).first() is not None
 
 
 def events_about(connection: sa.Connection, ae_title: str, limit: int) -> list[Event]:

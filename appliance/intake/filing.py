@@ -24,6 +24,10 @@ from appliance.intake.noted import Noted
 
 _NO_ROW = "It stood under an instance's name, but was never registered nor acknowledged."
 _FIRST_STAYS = "An instance with this SOP Instance UID and other content is kept; the first stays."
+_COMPARE = (
+    "compare the two (the same image in another transfer syntax is other content here, too); "
+    "to have both, send the second under a SOP Instance UID of its own"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +131,12 @@ class Filing:
             self._studies.unlink_if_same(relative, written.path)
         if is_new:
             self._hold(kept, arrived)
-        elif kept.dataset_sha256 == written.dataset_sha256:
+        elif not _differs(kept, written):
             self._restore(kept, written)
         made_by = _came_back_of(connection, kept, arrived.sender.called_ae_title)
         level = None if made_by is not None else arrived.level
-        arrival_id = arrivals.receive(connection, _reception(kept, arrived), level)
+        reception = _reception(kept, arrived, is_conflict=_differs(kept, written))
+        arrival_id = arrivals.receive(connection, reception, level)
         return _Registered(kept, is_new, arrival_id, made_by)
 
     def _hold(self, kept: Instance, arrived: Arrived) -> None:
@@ -158,7 +163,7 @@ class Filing:
                 f"It is a result of job {done.made_by} that came back to "
                 f"{arrived.sender.called_ae_title}, which made it: no new job."
             )
-        elif done.instance.dataset_sha256 != arrived.written.dataset_sha256:
+        elif _differs(done.instance, arrived.written):
             note = _FIRST_STAYS
             self._quarantine(done.instance, arrived)
         return Kept(
@@ -179,7 +184,7 @@ class Filing:
         with self._db.write() as connection:
             events.append(
                 connection, "instance conflicts", _FIRST_STAYS, now, who=sender.calling_ae_title,
-                study_uid=kept.study_uid, sop_instance_uid=kept.sop_instance_uid,
+                study_uid=arrived.header.study_uid, sop_instance_uid=kept.sop_instance_uid,
                 association=sender.association_id, quarantine=id,
             )  # fmt: skip
 
@@ -189,16 +194,22 @@ def path_of(header: Header) -> str:
     return instance_path(header.study_uid, header.series_uid, header.sop_instance_uid)
 
 
-def _reception(kept: Instance, arrived: Arrived) -> Reception:
+def _differs(kept: Instance, written: Written) -> bool:
+    return kept.dataset_sha256 != written.dataset_sha256
+
+
+def _reception(kept: Instance, arrived: Arrived, *, is_conflict: bool) -> Reception:
+    # Of the study that was sent, which is another where the UID was used twice.
     return Reception(
         sop_instance_uid=kept.sop_instance_uid,
-        study_uid=kept.study_uid,
-        series_uid=kept.series_uid,
+        study_uid=arrived.header.study_uid,
+        series_uid=arrived.header.series_uid,
         called_ae_title=arrived.sender.called_ae_title,
         calling_ae_title=arrived.sender.calling_ae_title,
         address=arrived.sender.address,
         association_id=arrived.sender.association_id,
         received_at=arrived.at,
+        is_conflict=is_conflict,
     )
 
 
@@ -217,7 +228,7 @@ def _entry(kept: Instance, sender: Sender | None, why: str, now: datetime) -> qu
     return quarantine.Entry(
         id="",
         reason=why,
-        remedy="compare the two, and send the right one under a UID of its own",
+        remedy=_COMPARE,
         status=0x0000,
         called_ae_title=sender.called_ae_title if sender else "",
         calling_ae_title=sender.calling_ae_title if sender else "",

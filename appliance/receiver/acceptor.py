@@ -44,7 +44,7 @@ class Acceptor:
         self.settings = settings
         self._db = db
         self._layout = Layout(settings.data_root)
-        self._streams = StreamWatcher(settings.streams_folder, settings.data_root)
+        self._streams = StreamWatcher.of(settings)
         self._refusals = Refusals(db)
         self._intake = Intake(db, self._layout, settings.node.ae_title.strip(" "))
         self.associations = Associations(db, self._layout)

@@ -82,7 +82,7 @@ def _route(db: Database, data_root: Path, routing: Routing, job: Job, now: datet
         what = Plan(notes=(f"Not delivered: job {job.superseded_by} has more of the study.",))
     else:
         what = plan(db, data_root, routing, job)
-    note = _note(what, routing)
+    note = _note(what, routing, job)
     if not _write(db, job, what, note, now):
         return False
     with logs.bound(job=job.id, study=job.study_uid):
@@ -131,7 +131,7 @@ def _version(job: Job) -> tuple[str, int, int | None]:
     return job.state, job.attempt, job.superseded_by
 
 
-def _note(what: Plan, routing: Routing) -> str:
+def _note(what: Plan, routing: Routing, job: Job) -> str:
     said = list(what.notes)
     if what.matches:
         parts = [
@@ -141,5 +141,6 @@ def _note(what: Plan, routing: Routing) -> str:
         said.insert(0, f"To be delivered: {'; '.join(parts)}.")
     elif not what.notes and not what.rules:
         why = "No rule matches" if routing.rules else "There are no routing rules"
-        said.append(f"{why}: the results stay on this node.")
+        stays = "the results stay on this node" if job.result_count else "there are no results"
+        said.append(f"{why}: {stays}.")
     return " ".join(said)

@@ -76,8 +76,8 @@ class Streams:
         return None
 
 
-def read_stream(folder: Path) -> Stream:
-    """Read one stream folder, whatever is in it."""
+def read_stream(folder: Path, own_ae_title: str = "") -> Stream:
+    """Read one stream folder, whatever is in it; `own_ae_title` is the node's."""
     hint = _looks_like(folder)
     file = folder / "info.json"
     if folder.is_symlink():
@@ -90,17 +90,22 @@ def read_stream(folder: Path) -> Stream:
         return Stream(folder, None, hint, tuple(problems), named_ae_title(file))
     contract = info.contract or (hint if hint != "brookbox" or info.command else "magickbox")
     problems += _cannot_run(folder, info, contract)
+    if info.ae_title == own_ae_title.strip(" "):
+        sentence = f"{info.ae_title} is the AE title of the node itself (node.ae_title): choose "
+        problems.append(Problem("info.json", None, f"AETitle: {sentence}another."))
     return Stream(folder, info, contract, tuple(problems), info.ae_title)
 
 
-def read_streams(folder: Path, serving: Collection[str] = ()) -> Streams:
+def read_streams(folder: Path, serving: Collection[str] = (), own_ae_title: str = "") -> Streams:
     """Read every stream folder; of a doubled AE title the folder of `serving` goes on."""
-    return _without_doubles([read_stream(path) for path in _folders(folder)], serving)
+    read = [read_stream(path, own_ae_title) for path in _folders(folder)]
+    return _without_doubles(read, serving)
 
 
 def streams_of(settings: Settings) -> Streams:
     """Read a node's stream folders once, and judge them as its processes do."""
-    return read_streams(settings.streams_folder, served.noted(settings.data_root))
+    serving = served.noted(settings.data_root)
+    return read_streams(settings.streams_folder, serving, settings.node.ae_title)
 
 
 class StreamWatcher:
@@ -109,14 +114,20 @@ class StreamWatcher:
     With `data_root` its first look knows which streams serve in the other processes.
     """
 
-    def __init__(self, folder: Path, data_root: Path | None = None) -> None:
+    def __init__(self, folder: Path, data_root: Path | None = None, own_ae_title: str = "") -> None:
         self._folder = folder
         self._data_root = data_root
+        self._own_ae_title = own_ae_title
         self._looked_at = -_RESCAN_SECONDS
         self._signatures: dict[Path, tuple[float, int]] = {}
         self._read: dict[Path, Stream] = {}
         self._streams = Streams()
         self._lock = threading.Lock()  # it is asked by many threads at once
+
+    @classmethod
+    def of(cls, settings: Settings) -> StreamWatcher:
+        """Watch a node's stream folders, and judge them as its other processes do."""
+        return cls(settings.streams_folder, settings.data_root, settings.node.ae_title)
 
     def current(self) -> Streams:
         """Give the streams as they are now."""
@@ -139,7 +150,9 @@ class StreamWatcher:
             # The wall clock, which the entries' change times come from; read after them,
             # so that what changes just now is not taken for something from the future.
             is_settled = not 0 <= time.time() - signature[0] < _SETTLED_SECONDS
-            stream = read_stream(folder) if is_settled or is_first_look else None
+            stream = None
+            if is_settled or is_first_look:
+                stream = read_stream(folder, self._own_ae_title)
             # A process that starts takes a good stream that was edited a moment ago: there
             # is no former version that could go on.
             if stream is not None and (is_settled or stream.is_good):

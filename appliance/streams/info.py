@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +20,10 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.dicom.names import is_ae_title
+from appliance.streams.sentences import sentence_of
 
 _LONGEST_FILE = 1_000_000
+_MOST = 1_000_000_000  # of anything: more overflows a count of bytes
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 
 Contract = Literal["brookbox", "magickbox", "magickbox-host"]
@@ -28,7 +32,9 @@ Contract = Literal["brookbox", "magickbox", "magickbox-host"]
 class StreamInfo(BaseModel):
     """The keys of info.json; a limit that is None is the node's setting of that name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
     ae_title: str = Field(alias="AETitle", description="Studies sent to it go to this stream")
     name: str = Field("", max_length=200)
@@ -47,19 +53,19 @@ class StreamInfo(BaseModel):
     accepts: dict[str, list[str]] = Field({}, description="Only instances of these values")
     then: tuple[str, ...] = ()
     quiet_seconds: float | None = Field(None, ge=0.1, le=86400)
-    max_waiting: int | None = Field(None, ge=1)
+    max_waiting: int | None = Field(None, ge=1, le=_MOST)
     on_resend: Literal["show", "run"] | None = None
     timeout_minutes: float | None = Field(None, gt=0, le=100_000)
-    memory_gb: float | None = Field(None, ge=0.01)
-    cpus: float | None = Field(None, ge=0.01)
+    memory_gb: float | None = Field(None, ge=0.01, le=_MOST)
+    cpus: float | None = Field(None, ge=0.01, le=_MOST)
     gpus: int = Field(0, ge=0, le=64)
     network: bool = False
-    pids: int | None = Field(None, ge=4)
-    shm_mb: int | None = Field(None, ge=1)
-    tmp_mb: int | None = Field(None, ge=1)
-    output_gb: float | None = Field(None, gt=0)
-    output_files: int | None = Field(None, ge=1)
-    log_mb: float | None = Field(None, gt=0)
+    pids: int | None = Field(None, ge=4, le=_MOST)
+    shm_mb: int | None = Field(None, ge=1, le=_MOST)
+    tmp_mb: int | None = Field(None, ge=1, le=_MOST)
+    output_gb: float | None = Field(None, gt=0, le=_MOST)
+    output_files: int | None = Field(None, ge=1, le=_MOST)
+    log_mb: float | None = Field(None, gt=0, le=_MOST)
     env: dict[str, str] = {}
     models: str = Field("", description="Folder of the stream, read-only at /models")
     memory: bool = Field(False, description="A kept folder at /memory")
@@ -86,6 +92,8 @@ class StreamInfo(BaseModel):
     def _inside(cls, text: str) -> str:
         if text.startswith("/") or ".." in Path(text).parts:
             raise ValueError("must be a folder inside the stream's own")
+        if len(text.encode("utf-8", "surrogatepass")) > 255:
+            raise ValueError("must be at most 255 bytes long, as the name of a folder")
         return text
 
     @pydantic.field_validator("env")
@@ -130,6 +138,8 @@ def read_info(file: Path, contract_hint: Contract) -> tuple[StreamInfo | None, l
         return None, [Problem("info.json", None, "It is not UTF-8 text.")]
     except json.JSONDecodeError as error:
         return None, [Problem("info.json", error.lineno, f"This is not JSON: {error.msg}.")]
+    except ValueError:  # Python reads no number of more than some thousand digits
+        return None, [Problem("info.json", None, "It holds a number that is too long.")]
     except RecursionError:
         return None, [Problem("info.json", None, "Its JSON is nested too deep.")]
     if not isinstance(values, dict):
@@ -155,10 +165,20 @@ def _parse(text: str) -> tuple[Any, list[Problem]]:
             if key in seen:
                 line = _line_of(text, key, last=True)
                 problems.append(Problem("info.json", line, f"{key} stands here a second time."))
+            if not _is_finite(value):
+                sentence = f"{key}: must be a finite number."
+                problems.append(Problem("info.json", _line_of(text, key), sentence))
             seen[key] = value
         return seen
 
     return json.loads(text, object_pairs_hook=no_doubles), problems
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether a number can be counted with; JSON as Python reads it knows infinity."""
+    if isinstance(value, list):
+        return all(_is_finite(part) for part in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _checked(
@@ -183,17 +203,20 @@ def _checked(
         return StreamInfo.model_validate(values, strict=False), problems
     except ValidationError as error:
         for one in error.errors():
-            problems.append(_of_pydantic(text, one["loc"], one["msg"], one["type"]))
+            problem = _of_pydantic(text, one["loc"], one["type"], one.get("ctx", {}), one["msg"])
+            if problem not in problems:
+                problems.append(problem)
         return None, problems
 
 
-def _of_pydantic(text: str, place: tuple[int | str, ...], said: str, kind: str) -> Problem:
+def _of_pydantic(
+    text: str, place: tuple[int | str, ...], kind: str, context: Mapping[str, Any], said: str
+) -> Problem:
     key = str(place[0]) if place else ""
     if kind == "missing":
         return Problem("info.json", None, f"{key} is missing.")
-    said = said.removeprefix("Value error, ")
     inner = "".join(f"[{part}]" for part in place[1:])
-    sentence = f"{key}{inner}: {said[0].lower() + said[1:]}."
+    sentence = f"{key}{inner}: {sentence_of(key, kind, context, said)}."
     return Problem("info.json", _line_of(text, key), sentence)
 
 

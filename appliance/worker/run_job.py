@@ -119,6 +119,10 @@ class _Attempt:
             earlier = job_list.earlier_of_study(connection, job)
         if len(instances) < job.input_count:
             return _input_gone(job, len(instances))
+        files = sum((site.layout.root / one.path).is_file() for one in instances)
+        # Without the folder it is the volume that is away, and the job waits for it.
+        if files < len(instances) and site.layout.studies.is_dir():
+            return _files_gone(job, files)
         copy = self._executor.wants_copy(self._stream)
         told = {
             "first_series_number": _FIRST_SERIES_NUMBER + _SERIES_A_JOB * earlier,
@@ -212,6 +216,15 @@ def _input_gone(job: Job, kept: int) -> Ended:
         None,
         f"Only {kept} of its {job.input_count} instances are kept any more.",
         f"send the study again to {job.ae_title}",
+    )
+
+
+def _files_gone(job: Job, there: int) -> Ended:
+    return Ended(
+        "exited",
+        None,
+        f"Only {there} of its {job.input_count} instances have a file in the store.",
+        f"brookbox index check tells which are missing; or send the study again to {job.ae_title}",
     )
 
 

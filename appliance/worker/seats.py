@@ -58,7 +58,11 @@ class Seats:
     def rows(self, now: datetime) -> list[LaneRow]:
         """Say how each lane is, and for each stream without one why it has none."""
         alive = self.lanes
-        rows = [self._row(one.ae_title, one.number, now, job_id=one.job_id) for one in alive]
+        rows = [
+            self._row(one.ae_title, one.number, now, waits=self._closing(one), job_id=one.job_id)
+            for one in alive
+            if one.job_id is not None or not one.is_closing
+        ]
         served = {lane.ae_title for lane in alive if not lane.is_closing}
         rows += [
             self._row(ae_title, 0, now, waits=waits)
@@ -66,6 +70,13 @@ class Seats:
             if ae_title not in served
         ]
         return rows
+
+    def _closing(self, lane: Lane) -> Waits | None:
+        """Say why a lane takes no more jobs after the one that it runs; None when it does."""
+        if not lane.is_closing:
+            return None
+        ends = Waits("This lane ends after its job.", "")
+        return self._found.waits.get(lane.ae_title, ends)
 
     def _judge(self, stream: Stream, is_switched_off: bool, found: _Found) -> None:
         waits = _not_serving(stream, is_switched_off)

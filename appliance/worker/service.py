@@ -62,7 +62,7 @@ class Worker:
         self._site = site
         self._bell = bell
         self._life = life
-        self._watcher = StreamWatcher(site.settings.streams_folder, site.settings.data_root)
+        self._watcher = StreamWatcher.of(site.settings)
         self._seats = Seats(site)
         self._told: list[tuple[object, ...]] = []  # what the last beat of the lanes said
         self._lanes_at = self._beat_at = self._tidy_at = self._follow_at = _LONG_AGO

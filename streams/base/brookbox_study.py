@@ -31,6 +31,9 @@ KEPT = [
     "AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight",
     "PatientSexNeutered", "AdmissionID", "ServiceEpisodeID", "PregnancyStatus",
 ]  # fmt: skip
+# What says that it is the same study and space is never bettered: old modalities write UIDs
+# with leading zeros, and another UID would be another study.
+IDENTIFYING = ["StudyInstanceUID", "FrameOfReferenceUID"]
 SAME_IN_ALL_SOURCES = ["BodyPartExamined", "Laterality"]
 GEOMETRY = ["FrameOfReferenceUID", "PositionReferenceIndicator"]
 # Body parts that have no left and right (PS3.16 Annex L): Laterality stays away there,
@@ -54,7 +57,7 @@ def kept(sources: Sequence[Dataset], keeps_geometry: bool) -> Dataset:
     first, ds = sources[0], Dataset()
     same = [k for k in SAME_IN_ALL_SOURCES if len({str(s.get(k)) for s in sources}) == 1]
     for keyword in [*KEPT, *same, *(GEOMETRY if keeps_geometry else ())]:
-        if keyword in first and (keyword in REQUIRED or _is_valid(first[keyword])):
+        if keyword in first and (keyword in REQUIRED or _may_stay(first[keyword])):
             ds[keyword] = copy.deepcopy(first[keyword])
     for keyword in REQUIRED:
         ds.setdefault(keyword, "")
@@ -62,8 +65,10 @@ def kept(sources: Sequence[Dataset], keeps_geometry: bool) -> Dataset:
     return ds
 
 
-def _is_valid(element: DataElement) -> bool:
-    """Whether an optional attribute says something, and as PS3.5 6.2 allows."""
+def _may_stay(element: DataElement) -> bool:
+    """Whether an attribute says something, and identifies or is as PS3.5 6.2 allows."""
+    if element.keyword in IDENTIFYING:
+        return not element.is_empty
     try:
         for value in element.value if element.VM > 1 else [element.value]:
             validate_value(element.VR, value, config.RAISE)

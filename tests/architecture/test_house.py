@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-GROUND = {"errors", "settings", "settings_file", "logs", "ids", "lifecycle", "bells", "amounts"}
+GROUND = {
+    "errors", "settings", "settings_declared", "settings_values", "settings_file",
+    "logs", "ids", "lifecycle", "bells", "amounts",
+}  # fmt: skip
 NOUNS = {"disk", "index", "queue"}
 RULES = {"intake", "streams", "health", "metrics"}
 PROCESSES = {"receiver", "dispatcher", "worker", "router", "housekeeper", "reassemble"}

@@ -12,7 +12,13 @@ from appliance.disk.layout import instance_path
 from appliance.index import catalog
 
 
-def add(connection: sa.Connection, study_uid: str, number: int, now: datetime) -> str:
+def add(
+    connection: sa.Connection,
+    study_uid: str,
+    number: int,
+    now: datetime,
+    made_by_job: int | None = None,
+) -> str:
     """Add one CT instance of a study's only series, if it is new; its SOP Instance UID."""
     series_uid, uid = f"{study_uid}.1", f"{study_uid}.1.{number}"
     header = Header(
@@ -31,5 +37,6 @@ def add(connection: sa.Connection, study_uid: str, number: int, now: datetime) -
         size_bytes=1000,
         dataset_sha256=hashlib.sha256(uid.encode()).hexdigest(),
         now=now,
+        made_by_job=made_by_job,
     )
     return uid

@@ -86,6 +86,8 @@ def test_a_job_is_shown_with_its_steps_and_results(node: Node, study: str) -> No
 def test_the_log_is_printed_as_it_was_written(node: Node, failed: int) -> None:
     assert "it goes wrong now" in node.cli("jobs", "log", str(failed)).stdout
     assert "it goes wrong now" in node.cli("jobs", "log", "--follow", str(failed)).stdout
+    found = node.cli_json("jobs", "log", "--follow", str(failed))
+    assert found["job"] == failed and found["log"].count("it goes wrong now") == 1
 
 
 def test_a_failed_job_is_tried_again(node: Node, failed: int) -> None:
@@ -235,13 +237,22 @@ def test_what_was_refused_is_in_quarantine(node: Node, tmp_path: Path) -> None:
     ds = dicom.ct_slice()
     ds.StudyInstanceUID = ""
     [file] = dicom.write_study([ds], tmp_path)
-    assert node.send([file], "BROOKBOX", "CT9").acknowledged == []
-    [one] = [e for e in node.cli_json("quarantine", "list") if e["calling_ae_title"] == "CT9"]
+    for _ in range(3):
+        assert node.send([file], "BROOKBOX", "CT9").acknowledged == []
+    found = node.cli_json("quarantine", "list")
+    one, *more = (entry for entry in found if entry["calling_ae_title"] == "CT9")
     shown = node.cli("quarantine", "show", one["id"]).stdout
     assert "0xA900" in shown and f"{one['id']}.dcm" in shown
     assert "in quarantine" in node.cli("why", "CT9").stdout
     assert node.cli("quarantine", "remove", "--yes", one["id"]).returncode == 0
     assert one["id"] not in node.cli("quarantine", "list").stdout
+    ids = [other["id"] for other in more]
+    assert len(ids) == 2
+    assert node.cli("quarantine", "remove", "--yes").returncode == 2
+    assert node.cli_json("quarantine", "remove", "--yes", *ids) == {"removed": ids}
+    node.send([file], "BROOKBOX", "CT9")
+    node.cli("quarantine", "remove", "--all", "--yes")
+    assert "Quarantine is empty" in node.cli("quarantine", "list").stdout
 
 
 def test_the_command_line_judges_streams_as_the_running_node_does(node: Node) -> None:

@@ -325,6 +325,14 @@ def test_waiting_jobs_are_told_why(bench: Bench, ear: Ear) -> None:
     wait_for(lambda: _reason(bench) == "Docker does not answer", "the lane's reason", 15)
 
 
+def test_jobs_whose_stream_was_taken_away_say_so_within_seconds(bench: Bench, ear: Ear) -> None:
+    bench.start("dispatcher")
+    bench.send("1.56", 1)
+    wait_for(lambda: _reason(bench) == "No worker is running.", "it waits", 15)
+    (bench.home / "streams" / "echo").rename(bench.home / "away")
+    wait_for(lambda: "No stream has the AE title ECHO" in _reason(bench), "it is told", 4)
+
+
 def _reason(bench: Bench) -> str:
     found = bench.jobs()
     return found[0].wait_reason if found else ""

@@ -45,6 +45,18 @@ def test_patient_and_study_are_those_of_the_input(
         assert result["PatientName"].value.original_string == "Müller^Seeded".encode("latin-1")
 
 
+@pytest.mark.filterwarnings("ignore:.*VR:UserWarning")
+def test_uids_with_leading_zeros_stay_as_they_are(
+    tmp_path: Path, run_stream: RunStream, stream: str, study: list[Dataset]
+) -> None:
+    for ds in study:
+        ds["StudyInstanceUID"] = made.unchecked("UI", "StudyInstanceUID", "1.02.3")
+        ds["FrameOfReferenceUID"] = made.unchecked("UI", "FrameOfReferenceUID", "1.02.4")
+    results = run(run_stream, stream, made.write_shuffled(study, tmp_path / "in")).results
+    assert {result.StudyInstanceUID for result in results} == {"1.02.3"}
+    assert {result.get("FrameOfReferenceUID", "1.02.4") for result in results} == {"1.02.4"}
+
+
 def test_every_reference_resolves_and_names_every_source(
     tmp_path: Path, run_stream: RunStream, stream: str, study: list[Dataset]
 ) -> None:

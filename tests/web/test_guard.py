@@ -84,6 +84,16 @@ def test_beyond_loopback_a_page_leads_to_the_login(remote: FlaskClient) -> None:
     assert remote.get("/static/app.css").status_code == 200
 
 
+def test_where_others_log_in_loopback_asks_for_the_key_too(
+    settings: Settings, web_db: Database, day: Day
+) -> None:
+    asked = replace(settings, web=replace(settings.web, ask_key=True))
+    local = browser(make_app(asked, web_db), "http://127.0.0.1:2813", "127.0.0.1")
+    assert local.get("/jobs").headers["Location"].startswith("/login")
+    key = {"Authorization": f"Bearer {ensure_key(asked).secret}"}
+    assert local.get("/api/v1/jobs", headers=key).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/api/v1/jobs", "/metrics"])
 def test_programs_send_the_key_as_bearer(remote: FlaskClient, wide: Settings, path: str) -> None:
     assert remote.get(path).status_code == 401
@@ -206,3 +216,8 @@ def log_in(client: FlaskClient, key: str, where: str = "/"):  # type: ignore[no-
     assert found
     data = {"token": found.group(1), "key": key, "next": where}
     return client.post("/login", data=data, headers={"Origin": "http://node1.hospital:2813"})
+
+
+@pytest.mark.parametrize("path", ["/jobs?q=%00", "/api/v1/jobs?stream=a%00b", "/activity?job=%00"])
+def test_what_is_no_text_is_refused(client: FlaskClient, day: Day, path: str) -> None:
+    assert client.get(path).status_code == 400

@@ -213,6 +213,21 @@ def test_a_switched_off_stream_is_a_banner(
     assert "Switched off by a person: MONTAGE." in client.get("/").get_data(as_text=True)
 
 
+def test_waiting_jobs_of_a_stream_that_is_gone_are_a_banner(
+    client: FlaskClient, day: Day
+) -> None:
+    day.queued(day.study("A^B", "P", "CT"), "GONE")
+    page = client.get("/jobs").get_data(as_text=True)
+    assert "No stream has the AE title GONE any more; 1 study waits." in page
+    assert "put its folder back" in page and "/jobs?stream=GONE" in page
+
+
+def test_the_events_of_one_job_are_listed(client: FlaskClient, ids: SimpleNamespace) -> None:
+    found = client.get(f"/api/v1/events?job={ids.failed}").get_json()["events"]
+    assert found and {one["job_id"] for one in found} == {ids.failed}
+    assert f"Only: job {ids.failed}." in text_of(client, f"/activity?job={ids.failed}")
+
+
 def test_broken_routing_is_a_banner_and_shows_its_line(client: FlaskClient, day: Day) -> None:
     file = day.settings.routing_file
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -275,6 +290,9 @@ def test_mistyped_addresses_are_sentences(client: FlaskClient, ids: SimpleNamesp
     assert "There is no job 4711." in text_of(client, "/jobs/4711")
     assert client.get("/jobs?state=odd").status_code == 400
     assert client.get("/jobs?before=x").status_code == 400
+    for number in ("9" * 20, "abc", "-1"):
+        assert client.get(f"/activity?job={number}").status_code == 400
+    assert client.get("/activity?before=x").status_code == 400
     assert client.get(f"/jobs/{10**30}").status_code == 404
     assert client.get("/api/v1/nothing").get_json()["status"] == 404
 
@@ -297,6 +315,28 @@ def test_metrics_are_those_of_prometheus(client: FlaskClient, ids: SimpleNamespa
 def test_a_partial_job_says_what_the_stream_said(client: FlaskClient, ids: SimpleNamespace) -> None:
     page = text_of(client, f"/jobs/{ids.partial}")
     assert "Only a part was made after 25 s: 1 of 2 series could not be read." in page
+
+
+def test_a_partial_job_says_once_what_the_stream_said(client: FlaskClient, day: Day) -> None:
+    job = day.running(day.queued(day.study("A^B", "P", "CT")))
+    reason = "It says that it did only a part: no flow series."
+    day.ended(job, Finish("partial", reason=reason, message="no flow series", result_count=1))
+    head = text_of(client, f"/jobs/{job.id}").split(" Steps ")[0]
+    assert head.count("no flow series") == 1
+
+
+def test_a_superseded_job_says_whether_its_results_had_been_sent(
+    client: FlaskClient, day: Day
+) -> None:
+    study = day.study("A^B", "P", "CT")
+    kept = day.succeeded(study)
+    sent = day.succeeded(study, ae_title="ECHO")
+    day.delivery(sent, "pacs", "delivered")
+    day.queued(study)
+    day.queued(study, "ECHO")
+    assert "more of the study. Its own results are not sent." in text_of(client, f"/jobs/{kept}")
+    page = text_of(client, f"/jobs/{sent}")
+    assert "more of the study. Its own results had been sent already, to pacs." in page
 
 
 def test_the_job_of_a_dead_machine_says_why_it_waits(client: FlaskClient, day: Day) -> None:

@@ -183,3 +183,15 @@ def test_a_mistake_in_one_attempt_costs_that_attempt_only(bench: Bench) -> None:
     bench.send_study(dicom.ct_study(1), "QUICK")
     [job] = bench.wait_for_jobs(1, "succeeded")
     assert (job.attempt, job.tries) == (2, 2)
+
+
+def test_a_job_whose_files_are_gone_fails_and_says_so(bench: Bench) -> None:
+    bench.stream("QUICK", QUICK)
+    bench.start("dispatcher")
+    bench.send_study(dicom.ct_study(2), "QUICK")
+    [job] = bench.wait_for_jobs(1, "queued")
+    next(path for path in bench.layout.studies.rglob("*.dcm")).unlink()
+    bench.start("worker")
+    [job] = bench.wait_for_jobs(1, "failed")
+    assert job.reason == "Only 1 of its 2 instances have a file in the store."
+    assert "brookbox index check" in job.remedy

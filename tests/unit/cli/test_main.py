@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
-from appliance.cli.asked import confirm
+from appliance.cli.asked import NobodyToAsk, confirm
+from appliance.cli.config import Reload
 from appliance.cli.main import COMMANDS, PROCESSES, brookbox, main, unneeded
 from appliance.cli.prepare import in_child
+from appliance.disk.layout import Layout
 from appliance.index import database, migrate
 from appliance.settings import Settings
 
@@ -53,7 +55,7 @@ def test_only_a_person_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(click.Abort):
         confirm("Stop it?", yes=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    with pytest.raises(click.UsageError, match="--yes"):
+    with pytest.raises(NobodyToAsk, match="--yes"):
         confirm("Stop it?", yes=False)
     confirm("Stop it?", yes=True)
 
@@ -65,6 +67,60 @@ def test_json_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ):
         code, out, _ = run(capsys, *words)
         assert code == 0 and json.loads(out)["receiver"]["port"] == 11113
+
+
+def test_with_json_whatever_is_answered_is_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "streams" / "one").mkdir(parents=True)
+    (tmp_path / "streams" / "one" / "info.json").write_text("{}")
+    for code, *words in (
+        (0, "--version"),
+        (0, "config", "sample"),
+        (0, "config", "sample", "--supervisord"),
+        (0, "config", "check"),
+        (0, "streams", "list"),
+        (1, "streams", "check"),
+        (0, "routing", "check"),
+        (0, "conformance"),
+        (0, "housekeeper-confirm"),
+        (0, "quarantine", "list"),
+        (1, "index", "migrate-status"),
+    ):
+        done, out, err = run(capsys, "--json", *home(tmp_path), *words)
+        assert (done, err) == (code, ""), words
+        assert isinstance(json.loads(out), dict | list), words
+
+
+def test_with_json_an_error_is_the_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code, words, remedy in (
+        (1, ["jobs", "list"], "start the node once"),
+        (1, ["config", "reload"], "brookbox up"),
+        (1, ["--config", str(tmp_path / "none.yaml"), "config", "check"], "name another file"),
+        (1, ["streams", "check", "nowhere"], "brookbox streams list"),
+        (2, ["nonsense"], "brookbox --help"),
+        (2, [], "brookbox --help"),
+        (2, ["jobs"], "brookbox jobs --help"),
+        (2, ["jobs", "show", "not-a-number"], "brookbox jobs show --help"),
+    ):
+        done, out, err = run(capsys, *home(tmp_path), *words, "--json")
+        answer = json.loads(out)
+        assert (done, err, set(answer)) == (code, "", {"error", "remedy"}), words
+        assert answer["error"] and remedy in answer["remedy"], words
+
+
+def test_where_nobody_can_be_asked_that_is_all_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Layout(Settings(home=tmp_path).data_root).make()
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    asked = "Make the index again from the files? Nobody can be asked here: say --yes."
+    code, out, err = run(capsys, *home(tmp_path), "index", "rebuild")
+    assert (code, out) == (2, "") and err.endswith(f"\n{asked}\n") and "Usage" not in err
+    code, out, _ = run(capsys, *home(tmp_path), "index", "rebuild", "--json")
+    assert (code, json.loads(out)) == (2, {"error": asked, "remedy": "--yes"})
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *PROCESSES])
@@ -193,3 +249,19 @@ def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--version")
     assert code == 0 and out.strip()[0].isdigit()
+
+
+def test_a_stream_with_the_ae_title_of_the_node_is_wrong_wherever_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (tmp_path / "streams" / "own", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+        info = '{"AETitle": "BROOKBOX", "command": ["x"], "trusted": true}'
+        (folder / "info.json").write_text(info)
+        code, out, _ = run(capsys, *home(tmp_path), "streams", "check", str(folder))
+        assert code == 1 and "the AE title of the node itself (node.ae_title)" in out
+
+
+def test_a_reload_says_when_it_is_in_force() -> None:
+    said = list(Reload(("receiver",), ("jobs.max_attempts",), ("receiver.port",)).lines())
+    assert said[0] == "In force within a second: jobs.max_attempts."

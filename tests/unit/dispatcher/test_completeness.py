@@ -51,6 +51,7 @@ def ask(last: float, now: float, *associations: Bringer, rules: Completeness = R
 RELEASED = brought(0, 5, 5, "released")
 ABORTED = brought(0, 5, 5, "aborted")
 LOST = brought(0, 5, 125, "lost")
+UNKNOWN = brought(0, 5, 125, "unknown")
 OPEN = brought(0, 5, None, None)
 
 
@@ -63,6 +64,9 @@ OPEN = brought(0, 5, None, None)
         ([ABORTED], 305, True, 305, True),
         ([LOST], 304, False, 305, False),
         ([LOST], 305, True, 305, True),
+        # the index was made again from the files, which do not tell how it ended
+        ([UNKNOWN], 304, False, 305, False),
+        ([UNKNOWN], 305, True, 305, True),
         # open and busy until 20: nothing ends before it was silent for 30 s
         ([brought(0, 20, None, None)], 40, False, 50, False),
         # open and idle: counts as closed after 30 s of silence
@@ -97,6 +101,13 @@ def test_the_table_of_endings(
     assert (verdict.is_complete, verdict.incomplete) == (is_complete, incomplete)
     assert verdict.wait_until == at(now if is_complete else wait_until)
     assert verdict.reason.endswith(".")
+
+
+def test_nothing_is_made_up_of_an_association_that_only_its_files_tell_of() -> None:
+    reason = ask(5, 305, UNKNOWN).reason
+    assert "do not tell how its association ended" in reason and "may be missing" in reason
+    assert "300" not in reason and "lost" not in reason
+    assert "is not known" in ask(5, 100, UNKNOWN).reason
 
 
 def played(instances: Sequence[float], associations: Sequence[Bringer], until: float) -> float:

@@ -17,7 +17,7 @@ from appliance.dispatcher.completeness import Verdict
 from appliance.dispatcher.launch import Launched, input_digest, launch
 from appliance.dispatcher.learning import learn
 from appliance.dispatcher.reconcile import Clock
-from appliance.index import arrivals, attempts, job_list, schema
+from appliance.index import arrival_list, arrivals, attempts, job_list, schema
 from appliance.index.arrivals import Association, OpenArrival, Reception
 from appliance.index.attempts import Finish
 from appliance.index.database import Connection, Database
@@ -31,13 +31,17 @@ COMPLETE = Verdict(True, NOW, "Nothing came for 30 s.")
 INFO = StreamInfo(AETitle="ECHO", name="Echo", version="3", priority="high")
 
 
-def receive(db: Database, *numbers: int, at: datetime = NOW, study: str = "1.2") -> None:
+def receive(
+    db: Database, *numbers: int, at: datetime = NOW, study: str = "1.2", is_conflict: bool = False
+) -> None:
     association = ids.new_id()
     arrivals.open_association(db, Association(association, "ECHO", "CT1", "1.1.1.1", "h/1/1", at))
     with db.write() as connection:
         for number in numbers:
             uid = catalogued.add(connection, study, number, at)
-            came = Reception(uid, study, f"{study}.1", "ECHO", "CT1", "1.1.1.1", association, at)
+            came = Reception(
+                uid, study, f"{study}.1", "ECHO", "CT1", "1.1.1.1", association, at, is_conflict
+            )
             arrivals.receive(connection, came, "study")
 
 
@@ -210,7 +214,7 @@ def test_a_study_that_comes_again_whole_takes_the_doubt_from_its_job(
     )
     assert ended is not None
     with db.write() as connection:
-        attempts.finish(connection, ended, Finish("success", is_held=True), NOW)
+        attempts.finish(connection, ended, Finish("success", result_count=1, is_held=True), NOW)
     with db.read() as connection:
         [job] = job_list.jobs_matching(connection, Filter(), 10)
     assert job.is_held is is_doubtful
@@ -225,9 +229,51 @@ def test_results_that_are_held_are_sent_when_the_study_comes_again_whole(db: Dat
     )
     assert claimed is not None
     with db.write() as connection:
-        attempts.finish(connection, claimed, Finish("success", is_held=True), NOW)
+        catalogued.add(connection, "1.2", 900, NOW, made_by_job=claimed.id)
+        attempts.finish(connection, claimed, Finish("success", result_count=1, is_held=True), NOW)
     receive(db, 1, 2)
     assert "complete by it" in launched(db).note
     with db.read() as connection:
         [job] = job_list.jobs_matching(connection, Filter(), 10)
     assert not job.is_held
+
+
+def test_other_content_under_known_uids_is_told_and_never_called_identical(db: Database) -> None:
+    receive(db, 1, 2)
+    first = launched(db).job
+    assert first is not None
+    receive(db, 1, 2, is_conflict=True)
+    again = launched(db)
+    assert again.note.startswith(f"What is kept is identical to job {first.id}, ")
+    with db.read() as connection:
+        [closed] = arrival_list.without_job(connection, NOW - timedelta(hours=1))
+    assert "2 instances of it came with other content" in closed.reason
+    assert "quarantine" in closed.reason
+
+
+def test_other_content_does_not_take_the_doubt_from_a_job(db: Database) -> None:
+    receive(db, 1, 2)
+    doubtful = replace(COMPLETE, incomplete=True)
+    assert launch(db, Path("/nowhere"), the_arrival(db), doubtful, INFO, "show", NOW) is not None
+    receive(db, 1)
+    receive(db, 2, is_conflict=True)
+    launched(db)
+    with db.read() as connection:
+        [job] = job_list.jobs_matching(connection, Filter(), 10)
+    assert job.incomplete
+
+
+def test_a_study_that_comes_again_after_its_results_were_removed_is_worked_again(
+    db: Database,
+) -> None:
+    receive(db, 1, 2)
+    assert launched(db).job is not None
+    claimed = attempts.claim_next(
+        db, "ECHO", lanes=1, worker="h/1/1", lease=timedelta(minutes=1), now=NOW
+    )
+    assert claimed is not None
+    with db.write() as connection:  # its one result is in the store no more
+        attempts.finish(connection, claimed, Finish("success", result_count=1), NOW)
+    receive(db, 1, 2)
+    again = launched(db)
+    assert again.job is not None and again.job.id != claimed.id

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from appliance.dicom.header import Header
-from appliance.errors import BackupError, IndexUnavailable
+from appliance.errors import IndexUnavailable
 from appliance.index import (
     arrivals,
     catalog,
@@ -22,6 +22,7 @@ from appliance.index import (
     jobs,
     migrate,
     rebuild,
+    story,
 )
 from appliance.index import schema as t
 from appliance.index.arrivals import OpenArrival, Reception
@@ -172,10 +173,12 @@ def test_the_record_of_a_job_that_had_not_ended_is_left_out(db: Database) -> Non
     assert again(db, [], [{"id": 3, "state": "running"}], 3).jobs == 0
 
 
-def test_an_index_that_holds_something_is_not_filled(db: Database) -> None:
-    files, _ = fill(db)
-    with pytest.raises(BackupError, match="not empty"):
-        again(db, files, [], 1)
+def test_what_an_index_held_gives_way_to_what_the_files_tell(db: Database) -> None:
+    files, records = fill(db)
+    for _ in range(2):
+        done = again(db, files, records, 1)
+        assert (done.instances, done.jobs) == (len(files), len(records))
+    assert again(db, [], [], 0).instances == 0
 
 
 # -- what waited -------------------------------------------------------------------------------
@@ -188,7 +191,10 @@ def test_a_study_without_ended_job_arrives_anew_as_possibly_incomplete(db: Datab
     assert (arrival.called_ae_title, arrival.study_uid) == ("MONTAGE", "1.1")
     times = (arrival.opened_at, arrival.last_instance_at)
     assert times == (files[0].written_at, files[1].written_at)
-    assert arrival.endings == {Ending.LOST} and arrival.open_associations == 0
+    assert arrival.endings == {Ending.UNKNOWN} and arrival.open_associations == 0
+    with db.read() as connection:
+        [one] = story.associations_of(connection, "MONTAGE", 10)
+    assert (one.calling_ae_title, one.instances, one.opened_at) == ("CT1", 2, times[0])
 
 
 def test_a_late_instance_whose_job_had_not_ended_brings_the_whole_study_again(

@@ -43,6 +43,11 @@ def test_a_job_that_is_superseded_while_it_runs_is_not_held_at_its_end(db: Datab
     assert not get(db, older).is_held
 
 
+def test_a_job_without_results_waits_for_nobody(db: Database) -> None:
+    create(db, new_job(incomplete=True))
+    assert not get(db, end(db, replace(HELD, outcome="partial", result_count=0))).is_held
+
+
 def test_a_job_that_failed_has_nothing_to_release(db: Database) -> None:
     create(db, new_job(incomplete=True))
     failed = end(db, replace(HELD, outcome="failed", result_count=0))

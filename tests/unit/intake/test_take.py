@@ -1,4 +1,4 @@
-"""None"""
+"""Intake: what is kept, for whom, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
 
 from appliance.dicom import part10
 from appliance.disk import quarantine
@@ -24,35 +23,12 @@ from appliance.errors import (
     NoSpace,
     SyncFailed,
 )
-from appliance.index import arrivals, catalog, events, schema
+from appliance.index import arrival_list, arrivals, catalog, events, schema
 from appliance.index.database import Database
 from appliance.intake.filing import Kept, Sender, path_of
 from appliance.intake.take import Intake
 from tests.kit.dicom import ct_slice, write
-from tests.unit.intake.given import CT1, LITTLE, NOW, bytes_of, count, instance, stored, waiting
-
-
-@pytest.fixture
-def send(intake: Intake, tmp_path: Path) -> Callable[..., Kept]:
-    def send(
-        ds: Dataset,
-        sender: Sender = CT1,
-        level: str | None = "study",
-        now: datetime = NOW,
-        data: bytes | None = None,
-        **request: str,
-    ) -> Kept:
-        return intake.keep(
-            bytes_of(ds, tmp_path) if data is None else data,
-            sop_class_uid=request.get("sop_class_uid", ds.SOPClassUID),
-            sop_instance_uid=request.get("sop_instance_uid", ds.SOPInstanceUID),
-            transfer_syntax_uid=LITTLE,
-            sender=sender,
-            level=level,
-            now=now,
-        )
-
-    return send
+from tests.unit.intake.given import LITTLE, NOW, bytes_of, count, instance, stored, waiting
 
 
 def test_a_kept_instance_has_its_bytes_its_row_and_its_reception(
@@ -117,14 +93,20 @@ def test_other_content_under_a_known_uid_never_replaces_and_goes_to_quarantine(
 
 
 def test_the_same_uid_in_another_study_keeps_the_first_and_leaves_no_stray_file(
-    layout: Layout, send: Callable[..., Kept]
+    db: Database, layout: Layout, send: Callable[..., Kept]
 ) -> None:
     ds = ct_slice()
+    first = ds.StudyInstanceUID
     send(ds)
     ds.StudyInstanceUID = "1.2.3"
-    send(ds)
+    kept = send(ds)
     assert len(stored(layout)) == 1
     assert len(quarantine.entries(layout)) == 1
+    assert {one.study_uid for one in arrivals.open_arrivals(db, NOW)} == {first, "1.2.3"}
+    with db.read() as connection:
+        assert kept.arrival_id is not None
+        assert arrival_list.conflicts_of(connection, kept.arrival_id) == 1
+        assert arrivals.received_for(connection, "ECHO", "1.2.3") == []
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["one content", "eight contents"])

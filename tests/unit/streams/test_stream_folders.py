@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 from appliance.disk.layout import Layout
-from appliance.settings import Settings
+from appliance.settings import Node, Settings
 from appliance.streams import catalog, info, served, shipped
 from appliance.streams.catalog import (
     Stream,
@@ -65,6 +66,17 @@ def test_a_good_folder_has_no_problem(tmp_path: Path) -> None:
         ('{"AETitle": "A", "image": "x", "command": ["r"], "models": "../x"}', "inside"),
         ('{"AETitle": "A", "image": "x", "command": ["r"], "env": {"BROOKBOX_JOB": "x"}}', "env"),
         ('{"AETitle": "A", "command": ["r"]}', "image is missing"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"],\n"memory_gb": 1e400}',
+         "info.json:2: memory_gb: must be a finite number."),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "log_mb": "inf"}', "finite number"),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "memory_gb": 1e300}',
+         "memory_gb: must be at most 1000000000."),
+        ('{"AETitle": "A", "image": "x", "command": ["r"],\n"settings": {"s": [NaN]}}',
+         "info.json:2: s: must be a finite number."),
+        ('{"AETitle": "A", "image": "x", "command": ["r"], "lanes": 1' + "0" * 5000 + "}",
+         "a number that is too long"),
+        ('{"AETitle": "A", "image": "x", "command": "run.py"}',
+         'command: must be a list of texts, such as ["python3", "run.py"].'),
         ("[" * 100_000, "not JSON"),
     ],
 )  # fmt: skip
@@ -72,6 +84,30 @@ def test_a_wrong_info_says_what_and_where(tmp_path: Path, text: str, wanted: str
     stream = read_stream(folder(tmp_path, "a", text))
     assert not stream.is_good
     assert any(wanted in line or "nested" in line for line in said(stream)), said(stream)
+
+
+@pytest.mark.parametrize(
+    "key", [f.alias or name for name, f in info.StreamInfo.model_fields.items()]
+)
+def test_what_is_wrong_with_a_value_is_said_in_plain_words(tmp_path: Path, key: str) -> None:
+    wrong = (None, True, 0, 1.5, -1, 10**12, 1e400, "?", "x" * 6000, [1], {"a": 1}, {"a": [1]})
+    for number, value in enumerate(wrong):
+        stream = read_stream(folder(tmp_path, str(number), {**GOOD, key: value}))
+        for sentence in said(stream):
+            assert not re.search(r"[Ii]nput|valid|String", sentence), sentence
+
+
+def test_a_stream_cannot_have_the_ae_title_of_the_node(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, node=Node(ae_title=" ONE "))
+    settings.streams_folder.mkdir()
+    folder(settings.streams_folder, "a", GOOD)
+    folder(settings.streams_folder, "b", {**GOOD, "AETitle": "one"})
+    watcher = StreamWatcher.of(settings)
+    wait_for(lambda: len(watcher.current().all) == 2, "both are seen")
+    for streams in (streams_of(settings), watcher.current()):
+        assert [stream.ae_title for stream in streams.serving()] == ["one"]
+        [stops] = [p for p in streams.all[0].problems if p.stops]
+        assert "ONE is the AE title of the node itself (node.ae_title)" in str(stops)
 
 
 def test_a_byte_order_mark_does_not_hurt(tmp_path: Path) -> None:

@@ -85,6 +85,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("process", name=op.f("pk_beats")),
     )
     op.create_table(
+        "data_folder",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_data_folder")),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("job_id", sa.BigInteger(), nullable=False),
@@ -336,6 +342,7 @@ def upgrade() -> None:
         sa.Column("association_id", sa.String(length=32), nullable=False),
         sa.Column("received_at", sa.String(27), nullable=False),
         sa.Column("arrival_id", sa.BigInteger(), nullable=True),
+        sa.Column("is_conflict", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["sop_instance_uid"],
             ["instances.sop_instance_uid"],
