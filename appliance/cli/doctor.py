@@ -79,6 +79,7 @@ def _with_index(settings: Settings, db: Database | None, runs: bool) -> Iterable
         yield from node_checks.check_processes(db, runs)
     newest = node_checks.newest_time(db) if db is not None else None
     yield from machine_checks.check_clocks(newest, clock.why_stopped(run), datetime.now(UTC))
+    yield from node_checks.check_quarantine(settings, datetime.now(UTC))
     yield from node_checks.check_backups(settings, datetime.now(UTC))
     yield from node_checks.check_streams(settings, db, runs)
     if db is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from appliance.amounts import of_disk, of_memory
+from appliance.amounts import count, of_disk, of_memory
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.disk.layout import Layout
@@ -50,9 +50,16 @@ def _show(settings: Settings, view: Overview) -> None:
             ("disk", f"{of_disk(view.free_bytes)} of {of_disk(view.size_bytes)} free"),
             ("refused", view.refuses),
             ("try", view.refuses_remedy),
+            ("quarantine", _quarantined(view.quarantined)),
             ("gearmand", view.gearmand or "answers"),
         ]
     )
+
+
+def _quarantined(files: int) -> str:
+    if not files:
+        return ""
+    return f"{count(files, 'file')} in the last 24 hours: brookbox quarantine list"
 
 
 def _row(one: StreamState) -> tuple[object, ...]:

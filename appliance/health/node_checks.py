@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from appliance.amounts import count
+from appliance.disk import quarantine
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
 from appliance.health.backup_folders import found_in
@@ -130,6 +131,14 @@ def check_gone_streams(settings: Settings, db: Database) -> Iterator[Finding]:
         found = gone_streams(connection, streams, settings.streams_folder)
     for one in found:
         yield warn(f"stream {one.ae_title}", one.sentence, one.remedy)
+
+
+def check_quarantine(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Say what came into quarantine lately: its senders may think that all is well."""
+    found = quarantine.count_since(Layout(settings.data_root), now - timedelta(hours=24))
+    if found:
+        sentence = f"{count(found, 'file')} came into quarantine in the last 24 hours."
+        yield warn("quarantine", sentence, "brookbox quarantine list")
 
 
 def newest_time(db: Database) -> datetime | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from appliance.disk import space
+from appliance.disk import quarantine, space
 from appliance.disk.layout import Layout
 from appliance.errors import QueueUnavailable
 from appliance.health import machine_checks, node_lock
@@ -67,6 +67,7 @@ class Overview:
     size_bytes: int
     refuses: str
     refuses_remedy: str
+    quarantined: int  # files that came into quarantine in the last 24 hours
     gearmand: str
 
 
@@ -94,6 +95,7 @@ def overview(settings: Settings, db: Database) -> Overview:
         size_bytes=volume.total_bytes,
         refuses=" ".join(sentence for sentence, _ in refusals),
         refuses_remedy="; ".join(remedy for _, remedy in refusals),
+        quarantined=quarantine.count_since(Layout(settings.data_root), now - timedelta(hours=24)),
         gearmand=why,
     )
 

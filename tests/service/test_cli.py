@@ -161,7 +161,12 @@ def test_deliveries_are_listed_shown_and_sent_again(node: Node, study: str, tmp_
     pacs = peers.Pacs(tmp_path / "pacs", port=port).start()
     try:
         assert node.cli("routing", "test", "pacs").returncode == 0
-        assert node.cli("deliveries", "resend", str(one["id"])).returncode == 0
+        # What is due may be sent by itself before anybody asks.
+        node.cli("deliveries", "resend", str(one["id"]))
+        node.wait_for_deliveries(1, "delivered")
+        refused = node.cli("deliveries", "resend", str(one["id"]))
+        assert refused.returncode == 1 and "resend --all" in refused.stderr
+        assert node.cli("deliveries", "resend", "--all", str(one["id"])).returncode == 0
         node.wait_for_deliveries(1, "delivered")
         assert len(pacs.files()) == 3
     finally:
@@ -244,6 +249,8 @@ def test_what_was_refused_is_in_quarantine(node: Node, tmp_path: Path) -> None:
     shown = node.cli("quarantine", "show", one["id"]).stdout
     assert "0xA900" in shown and f"{one['id']}.dcm" in shown
     assert "in quarantine" in node.cli("why", "CT9").stdout
+    assert "in the last 24 hours: brookbox quarantine list" in node.cli("status").stdout
+    assert "came into quarantine" in node.cli("doctor").stdout
     assert node.cli("quarantine", "remove", "--yes", one["id"]).returncode == 0
     assert one["id"] not in node.cli("quarantine", "list").stdout
     ids = [other["id"] for other in more]

@@ -29,10 +29,11 @@ def index(tmp_path: Path) -> Iterator[Database]:
 
 
 def arrive(db: Database, study: str, called: str = "ECHO") -> None:
-    arrivals.open_association(db, Association(study, called, "CT1", "10.0.0.1", "h/1/1", NOW))
+    now = datetime.now(UTC)  # an association that is silent for long counts as closed
+    arrivals.open_association(db, Association(study, called, "CT1", "10.0.0.1", "h/1/1", now))
     with db.write() as connection:
-        uid = catalogued.add(connection, study, 1, NOW)
-        came = Reception(uid, study, f"{study}.1", called, "CT1", "10.0.0.1", study, NOW)
+        uid = catalogued.add(connection, study, 1, now)
+        came = Reception(uid, study, f"{study}.1", called, "CT1", "10.0.0.1", study, now)
         arrivals.receive(connection, came, "study")
 
 
