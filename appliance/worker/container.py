@@ -253,8 +253,10 @@ class Output:
     def close(self) -> None:
         """Let go; an iteration in another thread ends."""
         socket = getattr(self._stream, "_sock", self._stream)
+        # None when the other thread has read the end meanwhile.
         with contextlib.suppress(OSError, ValueError):
-            socket.shutdown(2)
+            if socket is not None:
+                socket.shutdown(2)
         with contextlib.suppress(OSError, ValueError):
             self._stream.close()
 
