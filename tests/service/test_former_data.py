@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,8 @@ FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 def test_a_node_goes_on_with_the_data_of_an_earlier_version(tmp_path: Path, file: Path) -> None:
     node = Node(tmp_path / "node", {"worker": {"docker": "never"}}, ())
     node.home.mkdir()
-    with tarfile.open(file) as tar:
-        tar.extractall(node.home, filter="data")
-    node.layout.root.chmod(0o700)
+    node.write_settings()
+    subprocess.run(["tar", "xzf", file, "-C", node.home], check=True)
     before = database.connect(node.loaded)
     is_older = migrate.needs_migration(before)
     before.close()
