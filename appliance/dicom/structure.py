@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydicom.datadict import dictionary_VR
 
@@ -46,6 +47,22 @@ class Encoding:
     is_deflated: bool = False
 
 
+class Listener(Protocol):
+    """Who wants to hear what a walk meets, in order."""
+
+    def element(self, tag: int, vr: bytes, value: memoryview) -> None:
+        """Hear of a value; `vr` is as it was written, of an implicit one SQ or UN."""
+
+    def enter(self, kind: str, tag: int) -> None:
+        """Hear that a sequence, a data set in one, or fragments begin."""
+
+    def leave(self) -> None:
+        """Hear that what was entered last ends."""
+
+    def fragment(self, value: memoryview) -> None:
+        """Hear of one fragment of pixel data."""
+
+
 def encoding_of(transfer_syntax_uid: str) -> Encoding:
     """Give the encoding of a transfer syntax; private ones are explicit little endian."""
     return Encoding(
@@ -76,6 +93,17 @@ def values_of(
     return _Walk(memoryview(inflated), encoding, wanted, is_cut).run()
 
 
+def walk(data_set: memoryview, encoding: Encoding, listener: Listener) -> None:
+    """Walk a whole data set and tell a listener of all of it.  Raises CannotUnderstand."""
+    is_cut = False
+    if encoding.is_deflated:
+        inflated, is_cut = _inflate(data_set)
+        data_set = memoryview(inflated)
+    if is_cut:
+        raise _refused(f"it is larger than {MOST_INFLATED_BYTES:,} bytes when it is inflated")
+    _Walk(data_set, encoding, (), is_cut, listener).run()
+
+
 def _inflate(data_set: memoryview) -> tuple[bytes, bool]:
     """Inflate at most MOST_INFLATED_BYTES; True when there would be more."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -103,11 +131,17 @@ class _Walk:
     """One walk; `is_cut` says that the buffer is only the beginning."""
 
     def __init__(
-        self, buffer: memoryview, encoding: Encoding, wanted: Collection[int], is_cut: bool
+        self,
+        buffer: memoryview,
+        encoding: Encoding,
+        wanted: Collection[int],
+        is_cut: bool,
+        listener: Listener | None = None,
     ) -> None:
         self._buffer = buffer
         self._wanted = frozenset(wanted)
         self._is_cut = is_cut
+        self._listener = listener
         self._order = ">" if encoding.is_big_endian else "<"
         self._tag = struct.Struct(f"{self._order}HH")
         self._short = struct.Struct(f"{self._order}H")
@@ -134,7 +168,7 @@ class _Walk:
         """Take one element, item or delimiter; False when nothing can follow."""
         frame = self._frames[-1]
         if frame.end is not None and self._at >= frame.end:
-            self._frames.pop()
+            self._leave()
             return True
         if self._at + 8 > frame.limit:
             if self._is_cut or (len(self._frames) == 1 and self._is_padding()):
@@ -149,7 +183,7 @@ class _Walk:
     def _element(self, frame: _Frame, tag: int) -> bool:
         if tag == _ITEM_END and frame.end is None:
             self._at += 8
-            self._frames.pop()
+            self._leave()
             return True
         if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
             raise _refused(f"a delimiter {_name(tag)} stands at byte {self._at} where none belongs")
@@ -170,6 +204,8 @@ class _Walk:
             return True
         if len(self._frames) == 1 and tag in self._wanted:
             self._values[tag] = bytes(self._buffer[start:end])
+        if self._listener is not None:
+            self._listener.element(tag, vr, self._buffer[start:end])
         self._at = end
         return True
 
@@ -203,7 +239,7 @@ class _Walk:
         length: int = self._long.unpack_from(self._buffer, self._at + 4)[0]
         if tag == _SEQUENCE_END and frame.end is None:
             self._at += 8
-            self._frames.pop()
+            self._leave()
             return True
         if tag != _ITEM:
             raise _refused(f"{_name(tag)} stands at byte {self._at} where an item belongs")
@@ -219,6 +255,8 @@ class _Walk:
                 return False
             raise _refused(f"an item at byte {self._at} is longer than what holds it")
         if frame.kind == "fragments":
+            if self._listener is not None:
+                self._listener.fragment(self._buffer[start:end])
             self._at = end
             return True
         self._at = start
@@ -231,6 +269,13 @@ class _Walk:
         if len(self._frames) > 2 * DEEPEST:
             raise _refused(f"{_name(tag)} is nested more than {DEEPEST} levels deep")
         self._frames.append(frame)
+        if self._listener is not None:
+            self._listener.enter(frame.kind, tag)
+
+    def _leave(self) -> None:
+        self._frames.pop()
+        if self._listener is not None and self._frames:
+            self._listener.leave()
 
     def _notice_encoding(self) -> None:
         """Correct the frame's encoding by its first element: some senders mix them."""

@@ -20,12 +20,13 @@ from appliance.index import arrivals, catalog, events, jobs
 from appliance.index.arrivals import Reception
 from appliance.index.catalog import Instance
 from appliance.index.database import Connection, Database
+from appliance.intake.alike import Alike
 from appliance.intake.noted import Noted
 
 _NO_ROW = "It stood under an instance's name, but was never registered nor acknowledged."
 _FIRST_STAYS = "An instance with this SOP Instance UID and other content is kept; the first stays."
 _COMPARE = (
-    "compare the two (the same image in another transfer syntax is other content here, too); "
+    "compare the two (compressed anew, an image is other content here, too); "
     "to have both, send the second under a SOP Instance UID of its own"
 )
 
@@ -87,6 +88,7 @@ class Filing:
         self._layout = layout
         self._studies = Studies(layout)
         self._noted = Noted()
+        self._alike = Alike()
 
     def file(self, arrived: Arrived) -> Kept:
         """Link, sync, register; the name in incoming/ is left to the caller.
@@ -110,7 +112,9 @@ class Filing:
         """Give a new instance a durable name, if it is free; whose it is the transaction says."""
         with self._db.read() as connection:
             known = catalog.find_instance(connection, arrived.header.sop_instance_uid)
-        if known is None:
+        if known is not None:
+            self._differs(known, arrived)  # remembered: files are not read in the transaction
+        else:
             relative = path_of(arrived.header)
             self._studies.link(arrived.written.path, relative)
             self._studies.sync(relative)
@@ -131,11 +135,11 @@ class Filing:
             self._studies.unlink_if_same(relative, written.path)
         if is_new:
             self._hold(kept, arrived)
-        elif not _differs(kept, written):
+        elif kept.dataset_sha256 == written.dataset_sha256:
             self._restore(kept, written)
         made_by = _came_back_of(connection, kept, arrived.sender.called_ae_title)
         level = None if made_by is not None else arrived.level
-        reception = _reception(kept, arrived, is_conflict=_differs(kept, written))
+        reception = _reception(kept, arrived, is_conflict=self._differs(kept, arrived))
         arrival_id = arrivals.receive(connection, reception, level)
         return _Registered(kept, is_new, arrival_id, made_by)
 
@@ -156,6 +160,17 @@ class Filing:
             self._studies.link(written.path, kept.path)
             self._studies.sync(kept.path)
 
+    def _differs(self, kept: Instance, arrived: Arrived) -> bool:
+        """Say whether what came has other content than what is kept under its UID."""
+        written = arrived.written
+        return kept.dataset_sha256 != written.dataset_sha256 and not self._alike.is_same(
+            self._studies.path(kept.path),
+            kept.transfer_syntax_uid,
+            written.path,
+            arrived.header.transfer_syntax_uid,
+            written.dataset_sha256,
+        )
+
     def _kept(self, done: _Registered, arrived: Arrived) -> Kept:
         note = "" if done.is_new else "It was kept already."
         if done.made_by is not None:
@@ -163,7 +178,7 @@ class Filing:
                 f"It is a result of job {done.made_by} that came back to "
                 f"{arrived.sender.called_ae_title}, which made it: no new job."
             )
-        elif _differs(done.instance, arrived.written):
+        elif self._differs(done.instance, arrived):
             note = _FIRST_STAYS
             self._quarantine(done.instance, arrived)
         return Kept(
@@ -192,10 +207,6 @@ class Filing:
 def path_of(header: Header) -> str:
     """Name the place of an instance below data_root."""
     return instance_path(header.study_uid, header.series_uid, header.sop_instance_uid)
-
-
-def _differs(kept: Instance, written: Written) -> bool:
-    return kept.dataset_sha256 != written.dataset_sha256
 
 
 def _reception(kept: Instance, arrived: Arrived, *, is_conflict: bool) -> Reception:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from appliance.dicom import part10
 from appliance.disk import quarantine
@@ -28,7 +29,7 @@ from appliance.index.database import Database
 from appliance.intake.filing import Kept, Sender, path_of
 from appliance.intake.take import Intake
 from tests.kit.dicom import ct_slice, write
-from tests.unit.intake.given import LITTLE, NOW, bytes_of, count, instance, stored, waiting
+from tests.unit.intake.given import CT1, LITTLE, NOW, bytes_of, count, instance, stored, waiting
 
 
 def test_a_kept_instance_has_its_bytes_its_row_and_its_reception(
@@ -90,6 +91,31 @@ def test_other_content_under_a_known_uid_never_replaces_and_goes_to_quarantine(
     with db.read() as connection:
         assert events.latest(connection, 1, kind="instance conflicts")
     assert waiting(layout) == []
+
+
+def test_the_same_content_in_other_bytes_is_no_conflict(
+    db: Database, layout: Layout, intake: Intake, tmp_path: Path
+) -> None:
+    ds = ct_slice()
+    first = ""
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        path = write(ds, tmp_path / "made.dcm", syntax)
+        kept = intake.keep(
+            path.read_bytes()[part10.read_meta(path)[1] :],
+            sop_class_uid=ds.SOPClassUID,
+            sop_instance_uid=ds.SOPInstanceUID,
+            transfer_syntax_uid=syntax,
+            sender=CT1,
+            level="study",
+            now=NOW,
+        )
+        first = first or instance(db, ds).dataset_sha256
+    assert kept.note == "It was kept already."
+    assert quarantine.entries(layout) == []
+    assert instance(db, ds).dataset_sha256 == first, "the bytes that came first stay"
+    with db.read() as connection:
+        assert kept.arrival_id is not None
+        assert arrival_list.conflicts_of(connection, kept.arrival_id) == 0
 
 
 def test_the_same_uid_in_another_study_keeps_the_first_and_leaves_no_stray_file(
