@@ -78,6 +78,8 @@ def test_high_priority_overtakes_what_waits_and_not_what_runs(
     folder = node.add_stream("MIXED", HELD, quiet_seconds=1)
     node.wait_for_stream("MIXED")
     send_studies(node, tmp_path, "MIXED", 2)
+    # Looks at the folder, so that the next look takes an edit only when it has settled.
+    assert _priority(node) == "normal"
     info = folder / "info.json"
     info.write_text(info.read_text().replace('"enabled": 1', '"enabled": 1, "priority": "high"'))
     wait_for(lambda: _priority(node) == "high", "the edit is seen", 10)

@@ -42,7 +42,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "jobs": {"retry_seconds": 1},
     "worker": {"lease_seconds": 6},
     "router": {"first_retry_seconds": 0.3, "longest_retry_minutes": 0.1},
-    "housekeeper": {"beat_seconds": 2, "sweep_seconds": 2},
+    # Three beats without an answer restart a process: on a busy machine a start takes its time.
+    "housekeeper": {"beat_seconds": 5, "sweep_seconds": 2},
 }
 
 
