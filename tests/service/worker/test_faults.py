@@ -6,6 +6,7 @@ import signal
 import time
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 
 from appliance.index import lanes
@@ -90,7 +91,11 @@ def test_a_worker_that_slept_past_its_lease_gives_up_quietly(bench: Bench) -> No
     bench.send_study(dicom.ct_study(1), "HELD")
     [job] = bench.wait_for_jobs(1, "running")
     wait_for(lambda: bench.layout.job(job.id).log.exists(), "it runs", 20)
-    slept.send_signal(signal.SIGSTOP)
+    # Stopped in the middle of a write it would keep everybody else from writing.
+    with bench.db.write():
+        slept.send_signal(signal.SIGSTOP)
+        stopped = psutil.Process(slept.pid)
+        wait_for(lambda: stopped.status() == psutil.STATUS_STOPPED, "it is stopped")
     try:
         bench.start("worker")
         wait_for(lambda: bench.jobs()[0].attempt == 2, "the job goes again", 30)
