@@ -55,6 +55,11 @@ class RunningContainer:
         self._pump.start()
         try:
             self._docker.start(self._id)
+        except StreamUnavailable:
+            # It may have started all the same, before the engine could say so.
+            self.kill_processes()
+            self._output.close()
+            raise
         except StreamError:
             self._output.close()
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import StreamError
+from appliance.errors import StreamError, StreamUnavailable
 from appliance.settings import Node, Settings
 from appliance.settings import Worker as WorkerSettings
 from appliance.worker.container import Docker
@@ -175,12 +175,42 @@ def test_an_engine_that_goes_away_puts_the_job_back(tmp_path: Path, image: str, 
             private.stop()
         ended = begun.end(60)
         assert ended.how == "unavailable" and "Docker" in ended.sentence
-        wait_for(lambda: not alive_with_environment(code), "nothing of it is left alive", 5)
+        wait_for(lambda: not alive_with_environment(code), "nothing of it is left alive", 20)
         private.start()
         again = begin(executor, workshop.run_of(executor, stream, attempt=2))
         wait_for(lambda: again.log.count("runs") == 2, "it runs again", 60)
         again.watch.cancelled.set()
         assert again.end(30).how == "cancelled"
+
+
+@pytest.mark.timeout(240)
+def test_an_engine_killed_before_it_said_started_leaves_nothing_alive(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require.root()
+    with engine.private() as private:
+        copied = engine.copy(private.docker, image)
+        home = tmp_path / "home"
+        home.mkdir()
+        worker_settings = WorkerSettings(docker_url=private.url)
+        settings = Settings(home=home, node=Node(data_root="data"), worker=worker_settings)
+        workshop = Workshop(settings)
+        workshop.layout.make()
+        executor = ContainerExecutor(settings)
+        code = f"{FOREVER}  # {uuid.uuid4()}"
+        keys = {"image": copied, "command": ["python3", "/opt/run.py"], "env": {"CODE": code}}
+        run = workshop.run_of(executor, workshop.stream("s", keys))
+        start = Docker.start
+
+        def start_and_lose_the_answer(self: Docker, container: str) -> None:
+            start(self, container)
+            wait_for(lambda: alive_with_environment(code), "it runs", 20)
+            private.kill()
+            raise StreamUnavailable("Docker does not answer", remedy="systemctl start docker")
+
+        monkeypatch.setattr(Docker, "start", start_and_lose_the_answer)
+        assert executor.run(run, Bystander()).how == "unavailable"
+        wait_for(lambda: not alive_with_environment(code), "nothing of it is left alive", 20)
 
 
 def _worker_in_a_process_of_its_own(workshop: Workshop, image: str) -> subprocess.Popen[bytes]:
