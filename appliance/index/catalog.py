@@ -36,6 +36,7 @@ class Instance:
     dataset_sha256: str
     received_at: datetime
     made_by_job: int | None
+    marks: str = ""  # what is not as the standard wants it, in words of dicom.marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Study:
     referring_physician: str
     first_received_at: datetime
     last_received_at: datetime
+    going_since: datetime | None = None  # since when it is being erased
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ studies = sa.Table(
     sa.Column("referring_physician", sa.Text, nullable=False, default=""),
     sa.Column("first_received_at", Utc, nullable=False, index=True),
     sa.Column("last_received_at", Utc, nullable=False, index=True),
+    # Since when it is being erased: nothing joins it any more (index.erasure).
+    sa.Column("going_since", Utc, nullable=True),
 )
 
 series = sa.Table(
@@ -99,6 +101,8 @@ instances = sa.Table(
     sa.Column("dataset_sha256", sa.String(64), nullable=False),  # of the data set as sent
     sa.Column("received_at", Utc, nullable=False),
     sa.Column("made_by_job", sa.BigInteger, nullable=True, index=True),  # a result of ours
+    # What is not as the standard wants it and was kept all the same: words of dicom.marks.
+    sa.Column("marks", sa.Text, nullable=False, default="", server_default=""),
 )
 
 # -- index.arrivals --------------------------------------------------------------------------
@@ -318,6 +322,51 @@ delivery_instances = sa.Table(
     sa.Column("status", sa.Integer, nullable=True),  # of the last C-STORE response
     sa.Column("message", sa.Text, nullable=False, default=""),
     sa.Column("at", Utc, nullable=True),
+)
+
+# -- index.erasure ---------------------------------------------------------------------------
+
+tombstones = _table(  # that something was erased, without a word that says what
+    "tombstones",
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("erasure", sa.String(32), nullable=False, index=True),  # one act of a person
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False),  # patient | study
+    # HMAC-SHA-256 of the Patient ID or the Study UID, with the key of this data folder.
+    sa.Column("keyed_hash", sa.String(64), nullable=False, index=True),
+)
+
+# -- index.alerts ----------------------------------------------------------------------------
+
+alerts = _table(
+    "alerts",
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("kind", sa.String(32), nullable=False),  # disk, stream, destination, waiting, …
+    sa.Column("subject", sa.Text, nullable=False),  # which of its kind: a stream, a destination
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.Column("remedy", sa.Text, nullable=False, default=""),
+    sa.Column("began_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc, nullable=True, index=True),
+    sa.Column("told_at", Utc, nullable=True),  # to the webhook and by e-mail
+)
+sa.Index(
+    "uq_alerts_one_open",
+    alerts.c.kind,
+    alerts.c.subject,
+    unique=True,
+    sqlite_where=alerts.c.ended_at.is_(None),
+    postgresql_where=alerts.c.ended_at.is_(None),
+)
+
+# -- index.samples ---------------------------------------------------------------------------
+
+samples = sa.Table(  # the node's own numbers of the last week
+    "samples",
+    metadata,
+    sa.Column("name", sa.String(48), primary_key=True),
+    sa.Column("at", Utc, primary_key=True, index=True),
+    sa.Column("value", sa.Float, nullable=False),
 )
 
 # -- index.events ----------------------------------------------------------------------------
