@@ -1,4 +1,4 @@
-"""A receiver in a folder of its own, without the rest of the node."""
+"""A receiver in a folder of its own, and a bench for dispatcher and worker with a gearmand."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from appliance.index import arrivals, catalog, database, events, migrate, schema
 from appliance.index.database import Database
 from appliance.settings import Settings
 from tests.kit import peers
+from tests.kit.bench import Bench
+from tests.kit.gearmand import Gearmand
 from tests.kit.waiting import free_port, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -173,3 +175,19 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
         one.kill()
     tail = one.text()[-3000:] if one.log.exists() else ""
     assert "Traceback" not in tail, tail
+
+
+@pytest.fixture
+def gearmand() -> Iterator[Gearmand]:
+    """A gearmand of the test's own."""
+    one = Gearmand()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, gearmand: Gearmand) -> Iterator[Bench]:
+    """Processes of the node that the test starts one by one, on that gearmand."""
+    one = Bench(tmp_path, gearmand.server)
+    yield one
+    one.stop()

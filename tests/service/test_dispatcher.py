@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -23,20 +22,6 @@ from appliance.queue.listen import Ears, listen
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
 from tests.kit.waiting import wait_for
-
-
-@pytest.fixture
-def gearmand() -> Iterator[Gearmand]:
-    one = Gearmand()
-    yield one
-    one.kill()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, gearmand: Gearmand) -> Iterator[Bench]:
-    one = Bench(tmp_path, gearmand.server)
-    yield one
-    one.stop()
 
 
 class Ear:
