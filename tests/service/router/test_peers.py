@@ -110,7 +110,7 @@ def test_whatever_a_peer_does_instead_of_accepting_ends_in_a_sentence(
     assert says in str(caught.value)
     assert caught.value.is_permanent == bool(is_permanent)
     assert caught.value.remedy
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
 
 
 def test_a_called_ae_title_that_is_not_recognised_is_for_good(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_answer_in_pieces_is_read(tmp_path: Path) -> None:
 
 def test_dcmtk_takes_many_instances_without_waiting_for_delayed_answers(tmp_path: Path) -> None:
     pacs = Pacs(tmp_path / "pacs", "PACS0").start()
-    instances = outgoing(tmp_path / "sent", 100)
+    instances = outgoing(tmp_path / "sent", 200)
     began = time.monotonic()
     results = send(destination(pacs.port), instances)
     seconds = time.monotonic() - began
@@ -154,7 +154,7 @@ def test_dcmtk_takes_many_instances_without_waiting_for_delayed_answers(tmp_path
     assert {one.kind for one in results} == {"sent"}
     assert uids(pacs.folder) == sorted(one.sop_instance_uid for one in instances)
     # Each answer would wait 40 ms for a late TCP acknowledgement otherwise.
-    assert seconds < 3, f"100 instances took {seconds:.1f} s"
+    assert seconds < 7.5, f"200 instances took {seconds:.1f} s"
 
 
 def test_an_echo_is_told_step_by_step(tmp_path: Path) -> None:

@@ -195,16 +195,16 @@ def test_each_instance_goes_in_its_own_transfer_syntax(bench: Bench) -> None:
 def test_a_destination_that_stops_reading_delays_no_other(bench: Bench, pacs: Pacs) -> None:
     pacs.start()
     with closing(socket.create_server(("127.0.0.1", 0))) as dead:  # accepts, and says nothing
-        bench.route_to(dead.getsockname()[1], pacs.port, association_timeout_seconds=2)
+        bench.route_to(dead.getsockname()[1], pacs.port, association_timeout_seconds=6)
         pacs_study = dicom.ct_study(2)
         bench.start()
         began = time.monotonic()
         bench.ended_job(pacs_study)
         [delivered] = bench.wait_for("delivered")
         assert delivered.destination == "p1"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         [waiting] = bench.wait_for("due", attempt=1)
-        assert "did not answer within 2 s" in waiting.message
+        assert "did not answer within 6 s" in waiting.message
 
 
 def test_a_peer_that_takes_no_more_data_is_left_in_time(bench: Bench) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,7 @@ from appliance.streams.catalog import (
     streams_of,
 )
 from appliance.streams.limits import limits_of
+from tests.kit.node import CHECKOUT
 from tests.kit.waiting import wait_for
 
 GOOD: dict[str, object] = {"AETitle": "ONE", "image": "a/b:1", "command": ["run"]}
@@ -110,8 +115,13 @@ def test_a_stream_cannot_have_the_ae_title_of_the_node(tmp_path: Path) -> None:
         assert "ONE is the AE title of the node itself (node.ae_title)" in str(stops)
 
 
-def test_a_byte_order_mark_does_not_hurt(tmp_path: Path) -> None:
-    assert read_stream(folder(tmp_path, "a", "\ufeff" + json.dumps(GOOD))).is_good
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named(tmp_path: Path, encoding: str) -> None:
+    path = folder(tmp_path, "a", GOOD)
+    (path / "info.json").write_text(json.dumps(GOOD), encoding=encoding)
+    assert said(read_stream(path)) == [
+        "info.json:1: It begins with a byte order mark: save it as UTF-8 without one."
+    ]
 
 
 def test_an_info_of_five_megabytes_is_refused(tmp_path: Path) -> None:
@@ -138,7 +148,17 @@ def test_of_two_folders_with_one_ae_title_none_serves_at_start(tmp_path: Path) -
     folder(tmp_path, "b", GOOD)
     streams = read_streams(tmp_path)
     assert streams.serving() == []
-    assert "also that of b" in said(streams.all[0])[0]
+    assert said(streams.all[0]) == ["info.json:2: AETitle ONE is also that of b."]
+
+
+def test_a_broken_folder_takes_its_ae_title_from_no_good_one(tmp_path: Path) -> None:
+    folder(tmp_path, "a", GOOD)
+    folder(tmp_path, "b", '{"AETitle": "ONE",\n // half of it')
+    streams = read_streams(tmp_path)
+    assert [stream.folder.name for stream in streams.serving()] == ["a"]
+    assert said(streams.all[0]) == ["info.json:2: AETitle ONE is also that of b."]
+    assert "info.json:1: AETitle ONE is also that of a." in said(streams.all[1])
+    assert streams.find("ONE") is streams.all[0]
 
 
 def test_the_one_that_was_serving_goes_on_when_a_double_is_dropped_in(tmp_path: Path) -> None:
@@ -188,15 +208,15 @@ def test_a_folder_counts_only_once_it_has_settled(tmp_path: Path) -> None:
     assert watcher.current().all == ()
     path = folder(tmp_path, "a", GOOD)
     assert watcher.current().all == ()
-    wait_for(lambda: watcher.current().find("ONE"), "the stream is there", 5)
+    wait_for(lambda: watcher.current().find("ONE"), "the stream is there", 20)
     (path / "info.json").write_text(json.dumps({**GOOD, "AETitle": "TWO"}))
     assert watcher.current().find("TWO") is None
-    wait_for(lambda: watcher.current().find("TWO"), "the edit is seen", 5)
+    wait_for(lambda: watcher.current().find("TWO"), "the edit is seen", 20)
     assert watcher.current().find("ONE") is None
     for file in path.iterdir():
         file.unlink()
     path.rmdir()
-    wait_for(lambda: not watcher.current().all, "the removal is seen", 5)
+    wait_for(lambda: not watcher.current().all, "the removal is seen", 20)
 
 
 def test_limits_are_those_of_info_else_of_the_settings() -> None:
@@ -211,14 +231,53 @@ def test_the_shipped_streams_are_good() -> None:
     assert all(said(stream) == [] for stream in streams.all)
 
 
-def test_an_unreadable_folder_harms_no_other(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        (tmp_path / "a").mkdir()
-        (tmp_path / "a" / "info.json").mkdir()
-    else:
-        folder(tmp_path, "a", GOOD).chmod(0)
+def test_what_cannot_be_read_harms_no_other(tmp_path: Path) -> None:
+    folder(tmp_path, "a", GOOD).chmod(0)
     folder(tmp_path, "b", {**GOOD, "AETitle": "TWO"})
-    assert [stream.ae_title for stream in catalog.read_streams(tmp_path).serving()] == ["TWO"]
+    (folder(tmp_path, "c", {**GOOD, "AETitle": "THREE"}) / "info.json").chmod(0)
+    folder(tmp_path, "d", {**GOOD, "AETitle": "FOUR"}).chmod(0o400)
+    (tmp_path / "e" / "info.json").mkdir(parents=True)
+    (tmp_path / "f").symlink_to(tmp_path / "f")
+    (tmp_path / "g").symlink_to(tmp_path / "nothing")
+    (tmp_path / os.fsdecode(b"h\xff")).mkdir()
+    os.mkfifo(folder(tmp_path, "i", GOOD) / "pipe")
+    look = (
+        "import os, sys, pathlib\n"
+        "from appliance.streams.catalog import StreamWatcher, read_streams\n"
+        "if os.geteuid() == 0: os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "StreamWatcher(folder).current()\n"
+        "for one in read_streams(folder).all: print(one.folder.name, *one.problems)\n"
+    )
+    with reached_by_nobody(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", look, str(tmp_path)], capture_output=True, text=True, cwd=CHECKOUT
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "a info.json: The folder cannot be read: Permission denied.",
+        "b",
+        "c info.json: It cannot be read: Permission denied.",
+        "d info.json: The folder cannot be read: Permission denied.",
+        "e info.json: There is no info.json in this folder.",
+        "f info.json: The folder is a link: copy it.",
+        "g info.json: The folder is a link: copy it.",
+        "h\ufffd info.json: The folder's name is not UTF-8: rename it.",
+        "i",
+    ]
+
+
+@contextlib.contextmanager
+def reached_by_nobody(folder: Path) -> Iterator[None]:
+    """Let another user look into a folder of pytest's, whose parents are its own."""
+    before = {one: one.stat().st_mode for one in (folder, *folder.parents)}
+    for one, mode in before.items():
+        if not mode & 0o001:
+            one.chmod(mode | 0o055)
+    yield
+    for one, mode in before.items():
+        if one.stat().st_mode != mode:
+            one.chmod(mode)
 
 
 def test_a_process_that_starts_takes_a_good_stream_that_was_edited_just_now(tmp_path: Path) -> None:
