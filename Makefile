@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test test-long lint bench wheel clean
+.PHONY: help run demo test test-long lint bench wheel bundle sbom clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,14 @@ bench:  ## Timings against the peers, as ratios of interleaved runs
 wheel:  ## Build the wheel into dist/
 	@packaging/setup.sh lint
 	@$(BIN)/python -m build --wheel --outdir dist .
+
+bundle:  ## One tar for a machine without network: packages, wheels, images, installer
+	@packaging/setup.sh run
+	@packaging/bundle/make.sh
+
+sbom:  ## Write the bill of materials (CycloneDX) to dist/brookbox.cdx.json
+	@packaging/setup.sh run
+	@$(BIN)/python packaging/sbom.py dist/brookbox.cdx.json
 
 clean:  ## Remove what make made, but never data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache

@@ -31,19 +31,17 @@ step "ruff"
 step "mypy"
 "$bin/mypy"
 
-long=(-m "not long")
-[ "${1:-}" = --long ] && long=()
 # Tests wait for one another's processes more than they compute: more of them than cores.
-together=(-n 4 --dist loadfile --no-loadscope-reorder --durations=10)
+together=(-m "not long" -n 4 --dist loadfile --no-loadscope-reorder --durations=10)
 # Long ones first, so that no core idles at the end.
-in_order=(tests/faults tests/service tests/worker_runs tests/journeys tests/web tests/streams
-    tests/architecture tests/unit)
+in_order=(tests/faults tests/promises tests/service tests/worker_runs tests/journeys tests/web
+    tests/streams tests/architecture tests/unit)
 for folder in tests/*/; do
     [[ " ${in_order[*]} " == *" ${folder%/} "* ]] || in_order+=("${folder%/}")
 done
 
 step "pytest"
-"$bin/python" -m pytest "${together[@]}" "${long[@]}" "${in_order[@]}"
+"$bin/python" -m pytest "${together[@]}" "${in_order[@]}"
 
 # Root hides every wrong mode: the journeys, the runs and the kills once more without it.
 without_root=(tests/faults tests/worker_runs tests/journeys)
@@ -65,7 +63,12 @@ if [ "$(id -u)" = 0 ]; then
         shift 3; exec "$@"
     ' - "$PWD" "$data" "$scratch" \
         setpriv --reuid nobody --regid nogroup "${groups[@]}" \
-        "$scratch/checkout/.venv/bin/python" -m pytest "${together[@]}" "${long[@]}" \
+        "$scratch/checkout/.venv/bin/python" -m pytest "${together[@]}" \
         --basetemp "$scratch/home/t" "${without_root[@]}"
+fi
+
+if [ "${1:-}" = --long ]; then
+    step "pytest, the long ones: one after the other, with their figures"
+    "$bin/python" -m pytest -m long -n 0 -s --durations=0 tests
 fi
 step "all passed"
