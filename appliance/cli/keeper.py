@@ -2,6 +2,8 @@
 
 Its children ask the kernel to be told when it dies (PR_SET_PDEATHSIG) and stop; we
 are their subreaper, so that we see when the last one has gone and its port is free.
+We also end what is stopped (SIGSTOP) for half a heartbeat, the housekeeper among them:
+killed, it gives up what it holds, and supervisord starts it again.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +20,9 @@ from pathlib import Path
 
 import psutil
 
+from appliance.health import stopped
 from appliance.health.node_lock import VARIABLE
+from appliance.health.stopped import Part, Stopped
 from appliance.health.supervisor import SOCKET
 from appliance.lifecycle import Lifecycle, die_with_parent
 
@@ -26,17 +31,22 @@ _STOP_SECONDS = 75.0  # the processes have 40, then gearmand
 _LEFTOVER_SECONDS = 45.0
 _LOOK_SECONDS = 0.3
 _SHORT_LIFE_SECONDS = 10.0
+_STOPPED_LOOK_SECONDS = 5.0
 
 
 class Keeper:
-    """supervisord as a child of ours."""
+    """supervisord as a child of ours; what is stopped for `patience_seconds` is ended."""
 
-    def __init__(self, conf: Path, data_root: Path, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, conf: Path, data_root: Path, lifecycle: Lifecycle, patience_seconds: float
+    ) -> None:
         self._conf = conf
         self._data_root = data_root
         self._lifecycle = lifecycle
+        self._patience_seconds = patience_seconds
         self._pid = 0
-        self._started = 0.0
+        self._started = self._looked = 0.0
+        self._stopped = Stopped()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def start(self) -> None:
@@ -64,11 +74,22 @@ class Keeper:
         self._reap()
         return self._pid != 0
 
-    def watch(self, on_reload: Callable[[], None], say: Callable[[str], None]) -> None:
-        """Stay until asked to stop; start supervisord again whenever it died."""
+    def watch(
+        self,
+        on_reload: Callable[[], None],
+        on_killed: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        """Stay until asked to stop; start supervisord again whenever it died.
+
+        `on_killed` is told of each process that was stopped, and that we killed.
+        """
         while not self._lifecycle.sleep(_LOOK_SECONDS):
             if self._lifecycle.wants_reload():
                 on_reload()
+            # All of them first: telling of one needs the index, which another may hold.
+            for sentence in [_kill(part) for part in self._long_stopped()]:
+                on_killed(sentence)
             if not self.is_alive():
                 say("supervisord died; its processes stop, then the node starts again")
                 if time.monotonic() - self._started < _SHORT_LIFE_SECONDS:
@@ -87,6 +108,13 @@ class Keeper:
         while self.is_alive() and time.monotonic() < deadline:
             time.sleep(0.1)
         return self._clear(5.0)
+
+    def _long_stopped(self) -> list[Part]:
+        now = time.monotonic()
+        if now - self._looked < min(_STOPPED_LOOK_SECONDS, self._patience_seconds):
+            return []
+        self._looked = now
+        return self._stopped.note(stopped.parts_below(os.getpid()), now, self._patience_seconds)
 
     def _clear(self, patience_seconds: float) -> bool:
         """Wait until nobody is left below us, then kill; True when nobody had to be killed."""
@@ -110,3 +138,13 @@ class Keeper:
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 if pid == self._pid:
                     self._pid = 0
+
+
+def _kill(part: Part) -> str:
+    """Kill a process; give the sentence that tells of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(part.pid, signal.SIGKILL)
+    return (
+        f"{part.role} (pid {part.pid}) was restarted: it was stopped (SIGSTOP) and did nothing "
+        "any more."
+    )

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import click
 
 from appliance.cli.asked import Asked, pass_asked
 from appliance.cli.keeper import Keeper
 from appliance.cli.prepare import in_child, prepare
+from appliance.cli.service_manager import ServiceManager
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, DiskError, NodeError, explain
 from appliance.health import answers, node_lock
@@ -24,6 +26,7 @@ from appliance.streams import served
 
 _LEFTOVER_SECONDS = 60.0
 _READY_SECONDS = 60.0
+_LONGEST_STOPPED_SECONDS = 60.0
 
 
 @click.command()
@@ -31,6 +34,7 @@ _READY_SECONDS = 60.0
 def up(asked: Asked) -> int:
     """Start the node in the foreground; Ctrl-C stops all of it."""
     begun = time.monotonic()
+    manager = ServiceManager()
     settings = asked.good_settings()
     layout = Layout(settings.data_root)
     _make_folders(layout)
@@ -39,24 +43,28 @@ def up(asked: Asked) -> int:
         node_lock.wait_for_leftovers(layout.root, _LEFTOVER_SECONDS)
         if not in_child(lambda: prepare(settings, _say), _complain):
             return 1
-        return _run(settings, begun)
+        return _run(settings, begun, manager)
 
 
-def _run(settings: Settings, begun: float) -> int:
+def _run(settings: Settings, begun: float, manager: ServiceManager) -> int:
     layout = Layout(settings.data_root)
     lifecycle = Lifecycle()
-    keeper = Keeper(layout.run / "supervisord.conf", layout.root, lifecycle)
+    patience = min(settings.housekeeper.beat_seconds / 2, _LONGEST_STOPPED_SECONDS)
+    keeper = Keeper(layout.run / "supervisord.conf", layout.root, lifecycle, patience)
     keeper.start()
     try:
         if missing := _wait_until_ready(settings, keeper, lifecycle):
             names = ", ".join(f"{name} ({why})" for name, why in missing.items())
             _say(f"Not ready after {_READY_SECONDS:.0f} s: {names}.")
             _say(f"try: brookbox doctor, and the logs in {layout.logs}")
+            manager.ready(f"Not ready: {names}")
         elif not lifecycle.is_stopping:
             _say(f"Ready after {time.monotonic() - begun:.1f} s.")
+            manager.ready("Receiving")
             in_child(lambda: _greet(settings), _complain)
-        keeper.watch(lambda: _reload(settings), _say)
+        keeper.watch(lambda: _reload(settings), lambda said: _note(settings, said), _say)
     finally:
+        manager.stopping()
         _say(
             "Stopping: what is being received gets up to 30 s to end; jobs that run are stopped, "
             "and run again when the node is started."
@@ -105,6 +113,22 @@ def _reload(settings: Settings) -> None:
             _say(line)
     except BrookboxError as error:
         _complain(error)
+
+
+def _note(settings: Settings, sentence: str) -> None:
+    """Say what was killed, and keep it among the events."""
+    _say(sentence)
+    in_child(lambda: _append_event(settings, sentence), _complain)
+
+
+def _append_event(settings: Settings, sentence: str) -> None:
+    from appliance.index import events
+    from appliance.index.database import open_index
+
+    db = open_index(settings)
+    with db.write() as connection:
+        events.append(connection, "restarted", sentence, datetime.now(UTC), who="brookbox up")
+    db.close()
 
 
 def _make_folders(layout: Layout) -> None:

@@ -18,15 +18,21 @@ _VERIFICATION = b"1.2.840.10008.1.1"
 _IMPLICIT_VR_LITTLE_ENDIAN = b"1.2.840.10008.1.2"
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 _ASSOCIATE_AC = 0x02
+_ASSOCIATE_RJ = 0x03
 _P_DATA = 0x04
 _LARGEST_ANSWER = 65536
 
 
 def receiver_answers(settings: Settings, patience_seconds: float = 10.0) -> str:
-    """Send the receiver a C-ECHO; "" when it answered with success, else why not."""
-    host = _reachable(settings.receiver.address)
+    """Send the receiver a C-ECHO; "" when it answered, else why not.
+
+    A rejection for good is an answer, too: the rules may keep this machine, or our own
+    AE title, out.
+    """
+    host, port = _reachable(settings.receiver.address), settings.receiver.port
     title = settings.node.ae_title
-    return echo(host, settings.receiver.port, title, title, patience_seconds)
+    why = echo(host, port, title, title, patience_seconds)
+    return "" if why == _refusal(host, port) else why
 
 
 def web_answers(settings: Settings, patience_seconds: float = 10.0) -> str:
@@ -62,9 +68,12 @@ def echo(host: str, port: int, called: str, calling: str, patience_seconds: floa
     try:
         with socket.create_connection((host, port), timeout=patience_seconds) as connection:
             connection.sendall(_associate_request(called, calling))
-            kind, _ = _read_pdu(connection)
+            kind, body = _read_pdu(connection)
+            if kind == _ASSOCIATE_RJ:
+                is_for_good = body[1:2] == b"\x01"  # PS3.8 9.3.4
+                return _refusal(host, port) + ("" if is_for_good else " for now")
             if kind != _ASSOCIATE_AC:
-                return f"{host}:{port} refuses the association"
+                return f"{host}:{port} breaks the association off"
             connection.sendall(_echo_request())
             kind, body = _read_pdu(connection)
             connection.sendall(struct.pack(">BxIxxxx", 0x05, 4))  # A-RELEASE-RQ
@@ -73,6 +82,10 @@ def echo(host: str, port: int, called: str, calling: str, patience_seconds: floa
         return f"no answer at {host}:{port}: {error or 'it closed the connection'}"
     status = _status_of(body) if kind == _P_DATA else None
     return "" if status == 0 else f"{host}:{port} does not answer the C-ECHO with success"
+
+
+def _refusal(host: str, port: int) -> str:
+    return f"{host}:{port} refuses the association"
 
 
 def _reachable(address: str) -> str:

@@ -26,6 +26,10 @@ from appliance.health.backup_streams import PutBack, restore_streams, save_strea
 from appliance.index.backup import check_save, load_index, save_index, saved_name, why_nothing
 from appliance.settings import Settings
 
+_WHY_NO_KEY = (
+    "with the key of the tombstones one could test whom this backup had erased; keep it apart "
+    "if that is to be answered after a loss of the disk"
+)
 # Stored files never change, so links will do; those of jobs and of streams still grow.
 _FILES = {"studies": True, "quarantine": True, "jobs": False, "memory": False}
 
@@ -68,6 +72,8 @@ def make_backup(
         left_out = save_streams(settings.streams_folder, part, everything=with_files)
         if with_files:
             left_out += _copy_files(settings.data_root, part / "data")
+        if (key := Layout(settings.data_root).erasure_key).exists():
+            left_out.append(LeftOut(key.name, _WHY_NO_KEY))
         backup = Backup(
             made,
             now,

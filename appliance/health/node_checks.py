@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from appliance.amounts import count
-from appliance.disk import quarantine
+from appliance.disk import trash
 from appliance.disk.layout import Layout
+from appliance.disk.quarantine import Kind
+from appliance.disk.quarantine_list import QuarantineList
 from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
 from appliance.health.backup_folders import found_in
 from appliance.health.finding import Finding, ok, warn, wrong
@@ -135,10 +137,20 @@ def check_gone_streams(settings: Settings, db: Database) -> Iterator[Finding]:
 
 def check_quarantine(settings: Settings, now: datetime) -> Iterator[Finding]:
     """Say what came into quarantine lately: its senders may think that all is well."""
-    found = quarantine.count_since(Layout(settings.data_root), now - timedelta(hours=24))
-    if found:
+    listed = QuarantineList(Layout(settings.data_root))
+    if held := listed.counts()[Kind.HELD]:
+        sentence = f"Held in quarantine until a person decides: {count(held, 'file')}."
+        yield warn("quarantine", sentence, "brookbox quarantine list --kind held")
+    if found := listed.count_since(now - timedelta(hours=24)):
         sentence = f"{count(found, 'file')} came into quarantine in the last 24 hours."
         yield warn("quarantine", sentence, "brookbox quarantine list")
+
+
+def check_erasures(settings: Settings) -> Iterator[Finding]:
+    """Say which erasures have begun and not ended: they were killed, or are at work."""
+    for erasure in trash.begun(Layout(settings.data_root)):
+        sentence = f"Erasure {erasure} is not finished."
+        yield warn("erasure", sentence, "brookbox forget --finish (a running node does it, too)")
 
 
 def newest_time(db: Database) -> datetime | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from appliance.disk import quarantine, space
+from appliance.disk import space, trash
 from appliance.disk.layout import Layout
+from appliance.disk.quarantine import Kind
+from appliance.disk.quarantine_list import QuarantineList
 from appliance.errors import QueueUnavailable
 from appliance.health import machine_checks, node_lock
 from appliance.health.gone_streams import Gone, gone_streams
 from appliance.health.node_checks import PROCESSES, best_lanes
-from appliance.index import beats, figures, job_list, lanes
+from appliance.index import alerts, beats, figures, job_list, lanes
 from appliance.index.database import Database
 from appliance.queue.depth import look
 from appliance.settings import Settings
@@ -68,7 +70,10 @@ class Overview:
     refuses: str
     refuses_remedy: str
     quarantined: int  # files that came into quarantine in the last 24 hours
+    held: int  # and, apart from them, those that wait there for a person to decide
+    erasures: tuple[str, ...]  # those that have begun and not ended
     gearmand: str
+    alerts: tuple[str, ...]  # what is wrong now, a sentence each
 
 
 def overview(settings: Settings, db: Database) -> Overview:
@@ -79,10 +84,12 @@ def overview(settings: Settings, db: Database) -> Overview:
         seen = beats.all_beats(connection)
         jobs = job_list.count_by_state(connection)
         deliveries = figures.count_deliveries(connection)
+        is_wrong = alerts.open_alerts(connection)
     alive = [Alive(b.name, b.process, max((now - b.at).total_seconds(), 0), b.says) for b in seen]
     volume = space.measure(settings.data_root)
     refusals = list(machine_checks.refusals(settings, volume))
     rings, why = _rings(settings)
+    listed = QuarantineList(Layout(settings.data_root))
     return Overview(
         is_running=holder is not None,
         pid=holder.pid if holder else None,
@@ -95,8 +102,11 @@ def overview(settings: Settings, db: Database) -> Overview:
         size_bytes=volume.total_bytes,
         refuses=" ".join(sentence for sentence, _ in refusals),
         refuses_remedy="; ".join(remedy for _, remedy in refusals),
-        quarantined=quarantine.count_since(Layout(settings.data_root), now - timedelta(hours=24)),
+        quarantined=listed.count_since(now - timedelta(hours=24)),
+        held=listed.counts()[Kind.HELD],
+        erasures=tuple(trash.begun(Layout(settings.data_root))),
         gearmand=why,
+        alerts=tuple(one.sentence for one in is_wrong),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.dicom import part10
-from appliance.disk.layout import Layout
+from appliance.disk.layout import Layout, older_names
 from appliance.disk.studies import dataset_digest
 from appliance.errors import InstanceRefused
 from appliance.health.job_folders import job_ids
@@ -56,13 +56,15 @@ def job_records(layout: Layout, complain: Complain) -> Iterator[dict[str, Any]]:
 def _read(layout: Layout, path: Path) -> StoredFile:
     meta, header, _ = part10.read_file(path)
     facts = path.stat()
+    relative = str(path.relative_to(layout.root))
     return StoredFile(
         header=header,
-        path=str(path.relative_to(layout.root)),
+        path=relative,
         size_bytes=facts.st_size,
         dataset_sha256=dataset_digest(path),
         written_at=datetime.fromtimestamp(facts.st_mtime, UTC),
         called_ae_title=meta.receiving_ae_title,
         calling_ae_title=meta.sending_ae_title,
         address=part10.host_of(meta.sending_address),
+        older=older_names(relative),
     )

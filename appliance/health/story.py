@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from appliance.amounts import count
-from appliance.disk import quarantine
+from appliance.disk import quarantine_list
 from appliance.disk.layout import Layout
 from appliance.health.gone_streams import gone_streams
 from appliance.health.job_sentences import fate_when_superseded, said
@@ -61,7 +61,7 @@ def of_ae_title(db: Database, settings: Settings, ae_title: str) -> list[str]:
             )
         for event in story.events_about(connection, ae_title, _EVENTS)[::-1]:
             lines.append(f"{_time(event.at)}: {event.sentence}")
-    for entry in quarantine.entries(layout)[:_EVENTS][::-1]:
+    for entry in quarantine_list.newest(layout, _EVENTS)[::-1]:
         if ae_title in (entry.called_ae_title, entry.calling_ae_title):
             lines.append(
                 f"{_time(entry.received_at)}: an instance from {entry.calling_ae_title} for "

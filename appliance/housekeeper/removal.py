@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from appliance.disk import incoming
-from appliance.disk.layout import Layout
+from appliance.disk.layout import Layout, sop_name
 from appliance.index import retention as index
 from appliance.index.database import Database
 
@@ -30,8 +30,8 @@ def remove_without_row(db: Database, layout: Layout, paths: Sequence[str]) -> in
         some = paths[start : start + _PORTION]
         with db.write() as connection:
             for path in some:
-                # The stem is the SOP Instance UID, by which intake locks.
-                db.lock(connection, f"instance {Path(path).stem}")
+                # Intake locks by the SOP Instance UID.
+                db.lock(connection, f"instance {sop_name(path)}")
             for path in index.unknown_paths(connection, some):
                 with contextlib.suppress(FileNotFoundError):
                     (layout.root / path).unlink()

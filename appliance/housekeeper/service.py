@@ -1,4 +1,6 @@
-"""The housekeeper's loop: its own beat, the heartbeat of the others, sweeps, nightly backups."""
+"""The housekeeper's loop: its own beat, the heartbeat of the others, sweeps, nightly backups,
+alerts, and the node's own numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from appliance import ids, lifecycle, logs, settings_file
+from appliance.disk import trash
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, explain
 from appliance.health import backup_folders, backups
-from appliance.housekeeper import clock, removal
+from appliance.health.alert_facts import Noted
+from appliance.housekeeper import clock, removal, sampler
+from appliance.housekeeper.alarm import Alarm
 from appliance.housekeeper.heartbeat import Heartbeat
+from appliance.housekeeper.sampler import Sampler
 from appliance.housekeeper.sweep import Sweeper
-from appliance.index import beats, events, lanes
+from appliance.housekeeper.teller import Teller
+from appliance.index import beats, events, going, lanes
 from appliance.index import retention as index
 from appliance.index.database import Database, open_index
 from appliance.lifecycle import Lifecycle
@@ -25,7 +32,11 @@ NAME = "housekeeper"
 _OWN_BEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LEFTOVERS_SECONDS = 300.0
+_AFTER_JUMP_SECONDS = 600.0
 _BACKUP_LOOK_SECONDS = 600.0
+_ERASURES_SECONDS = 10.0
+_ALERTS_SECONDS = 30.0
+_FORGET_SECONDS = 3600.0
 _FORGOTTEN_HOST = timedelta(hours=1)
 
 
@@ -79,13 +90,22 @@ class _Housekeeper:
         self._me = str(ids.this_process())
         self._sweeper = Sweeper(db, self._layout)
         self._heartbeat = Heartbeat(db, self._layout)
+        self._alarm = Alarm(db, self._layout)
+        self._teller = Teller(db)
+        self._sampler = Sampler(db, self._layout)
         self._clock = clock.read(datetime.now(UTC))
+        self._missed = clock.since_last_run(self._layout.run, self._clock)
         self._own_beat = _Due()
         # The others need a moment to come up before they are asked.
         self._others = _Due(time.monotonic() + max(settings.housekeeper.beat_seconds, 5.0))
+        self._watch = _Due(self._others.at)
+        self._tell = _Due(self._others.at)
+        self._sample = _Due()
+        self._forget = _Due()
         self._sweep = _Due()
         self._leftovers = _Due()
         self._backup = _Due()
+        self._erasures = _Due()
         self._full = self._failing = self._no_backup = ""
         self._troubles: dict[str, str] = {}
 
@@ -99,6 +119,11 @@ class _Housekeeper:
             (self._back_up, self._backup.is_due(_BACKUP_LOOK_SECONDS)),
             (self._make_room, self._sweep.is_due(rules.sweep_seconds)),
             (self._adopt_leftovers, self._leftovers.is_due(_LEFTOVERS_SECONDS)),
+            (self._finish_erasures, self._erasures.is_due(_ERASURES_SECONDS)),
+            (self._look_for_trouble, self._watch.is_due(min(rules.beat_seconds, _ALERTS_SECONDS))),
+            (self._tell_alerts, self._tell.is_due(min(rules.beat_seconds, _ALERTS_SECONDS))),
+            (self._sampler.sample, self._sample.is_due(sampler.SECONDS)),
+            (self._alarm.forget, self._forget.is_due(_FORGET_SECONDS)),
         )
         for chore, is_due in chores:
             if is_due:
@@ -123,18 +148,28 @@ class _Housekeeper:
             logs.get().warning("beat not removed", why=str(error))
 
     def _look_at_clock(self, now: datetime) -> None:
+        missed, self._missed = self._missed, timedelta(0)
+        if abs(missed) > clock.RETENTION_JUMP:
+            # Leases are left alone: who lives has renewed his since.
+            clock.stop_retention(self._layout.run, missed, now)
+            self._tell_of_jump(missed, now, "since the housekeeper ran last")
         seen = clock.read(now)
         by = clock.jump(self._clock, seen)
         if abs(by) <= clock.LEASE_JUMP:
             # Small steps of NTP are not added up: each look starts anew.
             self._clock = seen
             return
+        # What was written a moment ago may look old now: it gets its ten minutes.
+        self._sweep.at = time.monotonic() + _AFTER_JUMP_SECONDS
         moved = index.move_leases(self._db, by)
         self._clock = seen
-        sentence = f"The clock jumped by {by.total_seconds():+.0f} s; {moved} leases moved with it."
-        logs.get().warning("clock jumped", by_seconds=by.total_seconds(), leases=moved)
         if abs(by) > clock.RETENTION_JUMP:
             clock.stop_retention(self._layout.run, by, now)
+        self._tell_of_jump(by, now, f"{moved} leases moved with it")
+
+    def _tell_of_jump(self, by: timedelta, now: datetime, more: str) -> None:
+        sentence = f"The clock jumped by {by.total_seconds():+.0f} s; {more}."
+        logs.get().warning("clock jumped", by_seconds=by.total_seconds(), said=more)
         with self._db.write() as connection:
             events.append(connection, "clock jumped", sentence, now, who=NAME)
 
@@ -149,7 +184,13 @@ class _Housekeeper:
             )
             if part
         )
-        beats.beat(self._db, self._me, NAME, now, says)
+        try:
+            beats.beat(self._db, self._me, NAME, now, says)
+        except IndexUnavailable:
+            self._heartbeat.note_index(now, is_writable=False)
+            raise
+        self._heartbeat.note_index(now, is_writable=True)
+        clock.keep(self._layout.run, self._clock)
         self._forget_the_dead(now)
 
     def _ask_others(self, now: datetime) -> None:
@@ -179,6 +220,14 @@ class _Housekeeper:
         logs.get().info("backup made", folder=made.folder.name, left_out=len(made.left_out))
         backup_folders.remove_old_nightly(folder, rules.backups_kept)
 
+    def _look_for_trouble(self, now: datetime) -> None:
+        jumped = clock.why_stopped(self._layout.run)
+        noted = Noted(full=self._full, no_backup=self._no_backup, clock_jumped=jumped)
+        self._alarm.look(self.settings, noted, now)
+
+    def _tell_alerts(self, now: datetime) -> None:
+        self._teller.look(self.settings, now)
+
     def _adopt_leftovers(self, now: datetime) -> None:
         """Have adopted what a dead web process left; the receiver looks after its own."""
         if not removal.has_leftovers(self._layout):
@@ -188,6 +237,20 @@ class _Housekeeper:
         from appliance.streams.catalog import streams_of
 
         adopt(self._db, self._layout, streams_of(self.settings), now)
+
+    def _finish_erasures(self, now: datetime) -> None:
+        """Finish what was killed in the middle; what a living process is at is left to it."""
+        if not trash.is_free(self._layout):
+            return
+        with self._db.read() as connection:
+            has_marks = going.are_any(connection)
+        if not has_marks and not trash.begun(self._layout):
+            return
+        # Imported when needed: it reads DICOM.
+        from appliance.erasure.act import Erasing
+
+        for one in Erasing(self.settings, self._db).finish_all(now, 0):
+            logs.get().warning("erasure finished", erasure=one.id, instances=one.instances)
 
     def _forget_the_dead(self, now: datetime) -> None:
         with self._db.read() as connection:

@@ -9,12 +9,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from appliance import logs
+from appliance.amounts import count
+from appliance.disk import quarantine
 from appliance.disk.layout import Layout
+from appliance.disk.quarantine import Kind
+from appliance.disk.quarantine_list import QuarantineList
 from appliance.disk.trees import remove_tree
+from appliance.errors import NotFound
 from appliance.health.job_folders import job_ids
 from appliance.housekeeper import removal, retention
 from appliance.housekeeper.retention import Volume
@@ -44,8 +50,8 @@ class Sweeper:
             self._hourly_at = time.monotonic()
             self._old_job_folders(rules, now)
             self._old_quarantine(rules, now)
-            if count := removal.remove_orphans(self._db, self._layout):
-                logs.get().info("files without a row removed", files=count)
+            if orphans := removal.remove_orphans(self._db, self._layout):
+                logs.get().info("files without a row removed", files=orphans)
         return says
 
     def volume(self) -> Volume:
@@ -143,9 +149,21 @@ class Sweeper:
             return bool(index.ended_jobs(connection, [job_id]))
 
     def _old_quarantine(self, rules: Housekeeper, now: datetime) -> None:
-        for path in self._layout.quarantine.iterdir():
-            if path.is_file() and _is_older(path, rules.logs_days, now):
+        """Remove what nobody looked after; what is held for a person waits for one."""
+        listed, removed = QuarantineList(self._layout), 0
+        for entry in listed.put_aside_before(now - timedelta(days=rules.quarantine_days)):
+            if entry.kind is not Kind.HELD:
+                with suppress(NotFound):  # a person was faster
+                    quarantine.remove(self._layout, entry.id)
+                    removed += 1
+        for path in listed.strays():
+            if _is_older(path, rules.quarantine_days, now):
                 path.unlink(missing_ok=True)
+        if removed:
+            sentence = f"{count(removed, 'file')} in quarantine: their time was over."
+            with self._db.write() as connection:
+                events.append(connection, "removed", f"Removed {sentence}", now, who="housekeeper")
+            logs.get().info("old files in quarantine removed", files=removed)
 
     def _what_holds(self, volume: Volume, rules: Housekeeper) -> str:
         with self._db.read() as connection:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 import appliance
 from appliance.errors import IndexUnavailable, QueueUnavailable
-from appliance.index import beats, figures, job_list, lanes, totals
+from appliance.index import alerts, beats, figures, job_list, lanes, totals
 from appliance.index.database import Database
 from appliance.queue.depth import look
 from appliance.settings import Settings
@@ -81,6 +81,7 @@ def _of_index(db: Database, now: datetime) -> Iterator[Metric]:
         sums = totals.totals(connection)
         serving = lanes.lanes_since(connection, now - _LANES_COUNT)
         seen = beats.all_beats(connection)
+        open_alerts = alerts.open_alerts(connection)
     yield _gauge(
         "brookbox_jobs_waiting",
         "Queued jobs and arrivals that will become some",
@@ -99,6 +100,8 @@ def _of_index(db: Database, now: datetime) -> Iterator[Metric]:
         age = max((now - beat.at).total_seconds(), 0)
         ages[(beat.name,)] = min(age, ages.get((beat.name,), age))
     yield _gauge("brookbox_beat_age_seconds", "Time since a process was alive", ages, "process")
+    wrong: dict[tuple[str, ...], float] = {(a.kind, a.subject): 1.0 for a in open_alerts}
+    yield _gauge("brookbox_alert", "What is wrong now", wrong, "kind", "subject")
 
 
 def _of_totals(sums: totals.Totals) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from appliance.health import answers
-from appliance.settings import Queue, Settings, Web
+from appliance.settings import Queue, Receiver, Settings, Web
 from tests.kit.gearmand import Gearmand
 from tests.kit.waiting import free_port
 
@@ -41,6 +41,26 @@ def test_a_node_that_answers_is_well(scp: int) -> None:
 
 def test_a_refused_association_is_said(scp: int) -> None:
     assert "refuses the association" in answers.echo("127.0.0.1", scp, "YOU", "TEST", 5)
+
+
+def test_a_receiver_that_refuses_us_for_good_is_well(scp: int) -> None:
+    """Its rules keep our AE title out, and it would say so again after a restart."""
+    here = Settings(receiver=Receiver(address="127.0.0.1", port=scp))
+    assert answers.receiver_answers(here, 5) == ""
+
+
+def test_a_receiver_that_cannot_judge_is_not_well() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_reject_for_now, args=(listening,), daemon=True).start()
+        here = Settings(receiver=Receiver(address="127.0.0.1", port=listening.getsockname()[1]))
+        assert "refuses the association for now" in answers.receiver_answers(here, 5)
+
+
+def _reject_for_now(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(bytes([0x03, 0, 0, 0, 0, 4, 0, 2, 3, 1]))  # A-ASSOCIATE-RJ
 
 
 def test_nobody_there_is_said() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -279,23 +277,14 @@ def test_what_a_dead_process_left_is_noticed(store: Store) -> None:
     assert removal.has_leftovers(store.layout, age_seconds=-5)
 
 
-def test_old_quarantine_goes(store: Store) -> None:
-    old, young = store.layout.quarantine / "old.dcm", store.layout.quarantine / "young.dcm"
-    for file in (old, young):
-        file.write_bytes(b"x")
-    os.utime(old, (time.time() - 100 * 86400,) * 2)
-    store.sweep(now=datetime.now(UTC))
-    assert young.exists() and not old.exists()
-
-
-def test_leases_move_with_the_clock(store: Store) -> None:
+def test_ft_29_leases_move_with_the_clock(store: Store) -> None:
     job_id = store.job("1.1", None, state="running", lease_until=NOW)
     assert index.move_leases(store.db, timedelta(days=365)) == 1
     with store.db.read() as connection:
         assert jobs.get(connection, job_id).lease_until == NOW + timedelta(days=365)
 
 
-def test_moments_of_a_next_try_move_with_the_clock(store: Store) -> None:
+def test_ft_29_moments_of_a_next_try_move_with_the_clock(store: Store) -> None:
     waiting = store.job("1.1", None, state="queued", not_before=NOW)
     job_id = store.job("1.2", ago(1))
     with store.db.write() as connection:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.index import beats, lanes
+from appliance.index import alerts, beats, lanes
 from appliance.index.database import Database
 from appliance.index.lanes import Lane
 from appliance.metrics.exposition import render
@@ -49,6 +49,12 @@ def test_beats_and_lanes_are_counted(db: Database, tmp_path: Path) -> None:
     found = scraped(without_gearmand(tmp_path), db)
     assert found["brookbox_lanes_open", "MONTAGE"] == 1
     assert found["brookbox_beat_age_seconds", "worker"] < 30
+
+
+def test_what_is_wrong_is_counted(db: Database, tmp_path: Path) -> None:
+    alerts.begin(db, "stream", "MONTAGE", "It fails.", "look", datetime.now(UTC))
+    found = scraped(without_gearmand(tmp_path), db)
+    assert found["brookbox_alert", "stream", "MONTAGE"] == 1
 
 
 def test_an_index_that_is_away_is_said(tmp_path: Path) -> None:
