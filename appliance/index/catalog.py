@@ -1,7 +1,7 @@
 """Studies, series and instances: what is kept, and where.
 
 Rows are added by intake only, in its own transaction; an instance that is
-there already stays as it is (the first one is kept).
+there already stays as it is, unless intake moves its row to another content.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from appliance.index import schema as t
 from appliance.index.database import Database, insert_new
+from appliance.index.going import check_not_going
 
 if TYPE_CHECKING:
     # For the type alone: it brings pydicom, 40 MB that most processes need not hold.
@@ -71,6 +72,30 @@ class Series:
     body_part: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """To whom UIDs belong; None where nothing is kept under one.
+
+    `patient` is a study's Patient ID, name and birth date.
+    """
+
+    patient: tuple[str, str, str] | None
+    study_of_series: str | None
+
+
+_CLAIMED = sa.union_all(
+    sa.select(
+        sa.literal("study"),
+        t.studies.c.patient_id,
+        t.studies.c.patient_name,
+        t.studies.c.birth_date,
+    ).where(t.studies.c.study_uid == sa.bindparam("study_uid")),
+    sa.select(sa.literal("series"), t.series.c.study_uid, sa.literal(""), sa.literal("")).where(
+        t.series.c.series_uid == sa.bindparam("series_uid")
+    ),
+)
+
+
 def add_instance(
     connection: sa.Connection,
     header: Header,
@@ -81,8 +106,12 @@ def add_instance(
     now: datetime,
     made_by_job: int | None = None,
 ) -> bool:
-    """Add an instance with its series and study; False when the instance is known already."""
+    """Add an instance with its series and study; False when the instance is known already.
+
+    Raises StudyGoing when the study is being erased.
+    """
     if not insert_new(connection, t.studies, _study_values(header, now)):
+        check_not_going(connection, header.study_uid)
         connection.execute(
             sa.update(t.studies)
             .where(t.studies.c.study_uid == header.study_uid, t.studies.c.last_received_at < now)
@@ -93,16 +122,40 @@ def add_instance(
         "sop_instance_uid": header.sop_instance_uid,
         "series_uid": header.series_uid,
         "study_uid": header.study_uid,
-        "sop_class_uid": header.sop_class_uid,
-        "transfer_syntax_uid": header.transfer_syntax_uid,
-        "instance_number": header.instance_number,
-        "path": path,
-        "size_bytes": size_bytes,
-        "dataset_sha256": dataset_sha256,
-        "received_at": now,
+        **_content_values(header, path, size_bytes, dataset_sha256, now),
         "made_by_job": made_by_job,
     }
     return insert_new(connection, t.instances, values)
+
+
+def replace_content(
+    connection: sa.Connection,
+    kept: Instance,
+    header: Header,
+    *,
+    path: str,
+    size_bytes: int,
+    dataset_sha256: str,
+    now: datetime,
+) -> bool:
+    """Move a received instance's row from one content to another of the same series.
+
+    False when the row is not what `kept` says any more, or is a result of ours.
+    """
+    i = t.instances.c
+    moved = connection.execute(
+        sa.update(t.instances)
+        .where(
+            i.sop_instance_uid == kept.sop_instance_uid,
+            i.series_uid == header.series_uid,
+            i.study_uid == header.study_uid,
+            i.path == kept.path,
+            i.dataset_sha256 == kept.dataset_sha256,
+            i.made_by_job.is_(None),
+        )
+        .values(**_content_values(header, path, size_bytes, dataset_sha256, now))
+    )
+    return moved.rowcount == 1
 
 
 def find_instance(connection: sa.Connection, sop_instance_uid: str) -> Instance | None:
@@ -157,6 +210,24 @@ def count_instances(db: Database) -> int:
         return connection.scalar(sa.select(sa.func.count()).select_from(t.instances)) or 0
 
 
+def hand_over_series(connection: sa.Connection, study_uids: Sequence[str]) -> None:
+    """Give series of these studies that hold only instances of another study to that one.
+
+    There are such where a person let an instance join under a series of another study.
+    Whoever removes instances calls this before the empty series go.
+    """
+    i, s = t.instances.c, t.series.c
+    in_it = i.series_uid == s.series_uid
+    mine = sa.select(i.study_uid).where(in_it, i.study_uid == s.study_uid).exists()
+    other = sa.select(sa.func.min(i.study_uid)).where(in_it, i.study_uid != s.study_uid)
+    is_used = sa.select(i.study_uid).where(in_it, i.study_uid != s.study_uid).exists()
+    connection.execute(
+        sa.update(t.series)
+        .where(s.study_uid.in_(study_uids), ~mine, is_used)
+        .values(study_uid=other.scalar_subquery())
+    )
+
+
 def forget_instances(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> None:
     """Take instances out of the catalog, and the series and studies that hold nothing more."""
     for start in range(0, len(sop_instance_uids), 500):
@@ -167,6 +238,24 @@ def forget_instances(connection: sa.Connection, sop_instance_uids: Sequence[str]
     connection.execute(sa.delete(t.series).where(t.series.c.series_uid.not_in(used_series)))
     used_studies = sa.select(t.series.c.study_uid)
     connection.execute(sa.delete(t.studies).where(t.studies.c.study_uid.not_in(used_studies)))
+
+
+def find_series(connection: sa.Connection, series_uid: str) -> Series | None:
+    """Look one series up; None when nothing of it is kept."""
+    query = sa.select(t.series).where(t.series.c.series_uid == series_uid)
+    row = connection.execute(query).mappings().first()
+    return Series(**row) if row else None
+
+
+def claimed(connection: sa.Connection, study_uid: str, series_uid: str) -> Claimed:
+    """Say to whom a Study and a Series UID belong already: asked of each instance, so in one go."""
+    uids = {"study_uid": study_uid, "series_uid": series_uid}
+    found = {row[0]: row[1:] for row in connection.execute(_CLAIMED, uids)}
+    patient = found.get("study")
+    return Claimed(
+        patient=(patient[0], patient[1], patient[2]) if patient else None,
+        study_of_series=found["series"][0] if "series" in found else None,
+    )
 
 
 def _study_values(header: Header, now: datetime) -> dict[str, object]:
@@ -184,6 +273,21 @@ def _study_values(header: Header, now: datetime) -> dict[str, object]:
         "referring_physician": header.referring_physician,
         "first_received_at": now,
         "last_received_at": now,
+    }
+
+
+def _content_values(
+    header: Header, path: str, size_bytes: int, dataset_sha256: str, now: datetime
+) -> dict[str, object]:
+    return {
+        "sop_class_uid": header.sop_class_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "instance_number": header.instance_number,
+        "path": path,
+        "size_bytes": size_bytes,
+        "dataset_sha256": dataset_sha256,
+        "received_at": now,
+        "marks": ",".join(header.marks),
     }
 
 

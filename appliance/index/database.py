@@ -30,7 +30,13 @@ _AWAY = (
     sa.exc.InternalError,
     sa.exc.TimeoutError,
 )
-_PRAGMAS = (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1))
+# secure_delete: what is erased must not stand in free pages of the file and its backups.
+_PRAGMAS = (
+    ("journal_mode", "wal"),
+    ("synchronous", 2),
+    ("foreign_keys", 1),
+    ("secure_delete", 1),
+)
 
 
 class Database:
@@ -47,13 +53,13 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Lend a connection that sees one consistent state; IndexUnavailable when it cannot."""
-        with _plain_errors(), self.engine.connect() as connection:
+        with plain_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Lend one transaction: committed and durable at the end, or nothing of it."""
-        with _plain_errors(), self.engine.connect() as connection:
+        with plain_errors(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.execution_options(brookbox_write=True)
             with connection.begin():
@@ -161,6 +167,11 @@ def _postgresql(url: sa.URL, busy_seconds: float) -> sa.Engine:
             max_overflow=20,
             connect_args={
                 "connect_timeout": 5,
+                # A server whose machine or network is gone says nothing: it is given up.
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
                 "options": "-c synchronous_commit=on -c timezone=UTC "
                 f"-c lock_timeout={int(busy_seconds * 1000)}",
             },
@@ -204,7 +215,7 @@ def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any
 
 
 @contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turn the drivers' operational errors into ours; mistakes of ours stay what they are."""
     try:
         yield

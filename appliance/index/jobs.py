@@ -18,6 +18,7 @@ from appliance.errors import JobError, NotFound
 from appliance.index import events
 from appliance.index import schema as t
 from appliance.index.database import Database
+from appliance.index.going import check_not_going
 from appliance.index.states import ACTIVE, ENDED, JobState
 
 _THE_DISPATCHER = "the dispatcher"  # cancels what a job over more of the study supersedes
@@ -116,7 +117,10 @@ def get(connection: sa.Connection, job_id: int, *, to_move: bool = False) -> Job
 
 
 def create(connection: sa.Connection, new: NewJob, now: datetime) -> int:
-    """Queue a job, and supersede the older ones of its stream and study; give its id."""
+    """Queue a job, and supersede the older ones of its stream and study; give its id.
+
+    Raises StudyGoing when the study is being erased.
+    """
     values = {name: getattr(new, name) for name in NewJob.__slots__ if name != "inputs"}
     result = connection.execute(
         sa.insert(t.jobs).values(
@@ -135,6 +139,7 @@ def create(connection: sa.Connection, new: NewJob, now: datetime) -> int:
         )
     if new.run_again_of is None:
         _supersede(connection, job_id, new, now)
+    check_not_going(connection, new.study_uid)
     return job_id
 
 
@@ -211,6 +216,7 @@ def retry(db: Database, job_id: int, now: datetime) -> Job:
                 wait_reason="",
             )
         )
+        check_not_going(connection, job.study_uid)
         return get(connection, job_id)
 
 

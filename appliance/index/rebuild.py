@@ -31,7 +31,10 @@ _ROUTED = "The index was made again from the files: what was sent of it is not k
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file below studies/; the AE titles are those of its File Meta, "" when it has none."""
+    """One file below studies/; the AE titles are those of its File Meta, "" when it has none.
+
+    `older` are the names of the contents that this one took the place of.
+    """
 
     header: Header
     path: str
@@ -41,6 +44,7 @@ class StoredFile:
     called_ae_title: str
     calling_ae_title: str
     address: str
+    older: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class _Taking:
             now=one.written_at,
             made_by_job=self._makers.get(one.header.sop_instance_uid),
         )
-        if not is_new or not one.called_ae_title:
+        if not (is_new or self._takes_over(one)) or not one.called_ae_title:
             return False
         reception = _reception(one)
         level = self._level(one)
@@ -182,6 +186,21 @@ class _Taking:
             _add_association(self._connection, reception, self._now)
         arrivals.receive(self._connection, reception, level)
         return True
+
+    def _takes_over(self, one: StoredFile) -> bool:
+        """Let the newest content be the instance, in whatever order the files are read."""
+        kept = catalog.find_instance(self._connection, one.header.sop_instance_uid)
+        if kept is None or kept.path not in one.older:
+            return False
+        return catalog.replace_content(
+            self._connection,
+            kept,
+            one.header,
+            path=one.path,
+            size_bytes=one.size_bytes,
+            dataset_sha256=one.dataset_sha256,
+            now=one.written_at,
+        )
 
     def _level(self, one: StoredFile) -> str | None:
         """Give the level of the arrival that a file still needs; None when it needs none."""

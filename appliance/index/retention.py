@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from appliance.index import catalog
 from appliance.index import schema as t
 from appliance.index.database import Database
 from appliance.index.states import ACTIVE, DeliveryState, JobState
@@ -218,6 +219,9 @@ def _reasons() -> dict[str, sa.Select[Any]]:
     ended = [JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED]
     sending = [DeliveryState.DUE, DeliveryState.SENDING]
     return {
+        "being erased": sa.select(t.studies.c.study_uid).where(
+            t.studies.c.going_since.is_not(None)
+        ),
         "still arriving": sa.select(a.study_uid).where(a.state == "open"),
         "jobs wait or run": sa.select(j.study_uid).where(j.state.in_(list(ACTIVE))),
         "results that a person must release": sa.select(j.study_uid).where(j.is_held),
@@ -254,6 +258,7 @@ def _forget(connection: sa.Connection, uids: Sequence[str], study_uid: str) -> N
         some = uids[start : start + 500]
         connection.execute(sa.delete(t.receptions).where(r.sop_instance_uid.in_(some)))
         connection.execute(sa.delete(t.instances).where(i.sop_instance_uid.in_(some)))
+    catalog.hand_over_series(connection, [study_uid])
     used = sa.select(i.series_uid).where(i.study_uid == study_uid)
     connection.execute(
         sa.delete(t.series).where(s.study_uid == study_uid, s.series_uid.not_in(used))

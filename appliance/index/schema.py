@@ -128,9 +128,7 @@ arrivals = _table(
     sa.Column("id", _Id, primary_key=True),
     sa.Column("called_ae_title", sa.String(16), nullable=False),
     sa.Column("study_uid", sa.String(64), nullable=False, index=True),
-    sa.Column(
-        "series_uid", sa.String(64), nullable=False, default=""
-    ),  # for streams of level series
+    sa.Column("series_uid", sa.String(64), nullable=False, default=""),  # with level series
     sa.Column("state", sa.String(16), nullable=False),  # open | closed
     sa.Column("opened_at", Utc, nullable=False),
     sa.Column("last_instance_at", Utc, nullable=False),
@@ -227,9 +225,7 @@ jobs = _table(
     sa.Column("series_uid", sa.String(64), nullable=False, default=""),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("priority", sa.Integer, nullable=False, default=0),  # 1 high, 0 normal, -1 low
-    sa.Column(
-        "calling_ae_title", sa.String(16), nullable=False, default=""
-    ),  # of the last reception
+    sa.Column("calling_ae_title", sa.String(16), nullable=False, default=""),  # last reception
     sa.Column("address", sa.Text, nullable=False, default=""),
     sa.Column("input_digest", sa.String(64), nullable=False),
     sa.Column("input_count", sa.Integer, nullable=False),
