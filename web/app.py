@@ -21,19 +21,22 @@ from web.job_log import job_log
 from web.jobs import jobs
 from web.login import login
 from web.node import Node
+from web.node_health import node_health
 from web.quarantine import quarantine
+from web.quarantined import quarantined
 from web.routing import routing
 from web.routing_edit import routing_edit
 from web.streams import streams
 
 _VIEWS = (
     frame, login, health, home, jobs, job, job_log, downloads, actions, arrivals, streams,
-    deliveries, routing, routing_edit, quarantine, activity,
+    deliveries, routing, routing_edit, quarantine, quarantined, activity,
+    node_health,
 )
 _LARGEST_BODY = 64 * 1024
 _FILTERS = (
     wording.lasted, wording.size, wording.count, wording.grouped, wording.clock, wording.moment,
-    wording.iso, wording.person, wording.scanner_date, wording.lower_first,
+    wording.iso, wording.person, wording.scanner_date, wording.lower_first, wording.marks,
 )
 
 
@@ -48,6 +51,7 @@ def make_app(settings: Settings, db: Database) -> Flask:
     for one in _FILTERS:
         app.jinja_env.filters[one.__name__] = one
     app.jinja_env.globals["job_states"] = wording.JOB_STATES
+    app.jinja_env.globals["quarantine_kinds"] = wording.QUARANTINE_KINDS
     app.jinja_env.globals["delivery_states"] = wording.DELIVERY_STATES
     app.before_request(read_clock)
     Guard(settings).install(app)

@@ -1,8 +1,8 @@
 """What everybody must see on every page: no space, a process down, broken routing.
 
-In the order of how much it hurts: the disk, the receiver, the other processes,
-routing, streams whose folder is gone while studies wait, streams that a person switched
-off, what is in quarantine.
+In the order of how much it hurts: the disk, the receiver, the other processes, other
+alerts, routing, streams whose folder is gone while studies wait, streams that a person
+switched off, what is in quarantine.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from appliance.disk import quarantine
+from appliance.disk.quarantine import Kind
 from appliance.errors import IndexUnavailable
+from appliance.health.alerts import URGENT
 from appliance.health.gone_streams import gone_streams
-from appliance.index import beats, lanes
+from appliance.index import alerts, beats, lanes
+from appliance.index.alerts import Alert
 from appliance.index.beats import Beat
 from web import wording
 from web.disk_use import DiskUse, disk_use
 from web.node import Node
 
+_TOLD_BY_OTHERS = {"disk", "quarantine"}  # by the gauge's banner, and that of what is held
+_MOST_ALERTS = 4  # on every page; all of them stand on the page Health
 SILENT_AFTER = timedelta(seconds=45)
 
 _WITHOUT = {
@@ -61,11 +65,13 @@ def banners_now(node: Node, now: datetime) -> tuple[Banner, ...]:
         with node.db.read() as connection:
             seen, switched = beats.all_beats(connection), lanes.switched_off(connection)
             gone = gone_streams(connection, node.streams(), node.settings.streams_folder)
+            alarms = alerts.open_alerts(connection)
     except IndexUnavailable as error:
         return (*found, Banner("bad", f"The index does not answer: {error}.", error.remedy))
     # What the receiver says of the disk may be told already.
     told = " ".join(banner.sentence for banner in found)
     found += _of_services(services(seen, now), told)
+    found += _of_alerts(alarms, found)
     if mistakes := node.routing.current(node.settings).mistakes:
         sentence = f"Routing is broken, the last good rules stay in force: {mistakes[0]}"
         found.append(Banner("warning", sentence, link="/routing"))
@@ -75,10 +81,35 @@ def banners_now(node: Node, now: datetime) -> tuple[Banner, ...]:
     if switched:
         names = ", ".join(sorted(switched))
         found.append(Banner("note", f"Switched off by a person: {names}.", link="/streams"))
-    if count := quarantine.count_since(node.layout, now - timedelta(hours=24)):
+    return (*found, *_of_quarantine(node, now))
+
+
+def _of_quarantine(node: Node, now: datetime) -> list[Banner]:
+    """Tell of what is held until a person decides, and apart from it of what came lately."""
+    found = []
+    if held := node.quarantine.counts()[Kind.HELD]:
+        verb = "waits" if held == 1 else "wait"
+        sentence = f"{wording.count(held, 'file')} in quarantine {verb} for a person to decide."
+        found.append(Banner("warning", sentence, link="/quarantine?kind=held"))
+    if count := node.quarantine.count_since(now - timedelta(hours=24)):
         sentence = f"{wording.count(count, 'file')} came into quarantine in the last 24 hours."
         found.append(Banner("note", sentence, link="/quarantine"))
-    return tuple(found)
+    return found
+
+
+def _of_alerts(alarms: Sequence[Alert], told: Sequence[Banner]) -> list[Banner]:
+    """Tell of each alert that no other banner tells of."""
+    sentences = " ".join(banner.sentence for banner in told)
+    found = [
+        Banner("bad" if one.kind in URGENT else "warning", one.sentence, one.remedy, "/node")
+        for one in alarms
+        if one.kind not in _TOLD_BY_OTHERS and one.sentence not in sentences
+    ]
+    found.sort(key=lambda banner: banner.level != "bad")
+    if (left := len(found) - _MOST_ALERTS) > 0:
+        sentence = f"{wording.count(left, 'more thing')} {'is' if left == 1 else 'are'} wrong."
+        found[_MOST_ALERTS:] = [Banner("warning", sentence, link="/node")]
+    return found
 
 
 def services(seen: Sequence[Beat], now: datetime) -> list[Service]:

@@ -60,7 +60,7 @@ def result(job_id: int, uid: str) -> Response:
         raise NotFound(f"job {job_id} has no such result", remedy="reload the job's page")
     path = here.layout.root / found.path
     output = OutputFile(path.name, "", found.size_bytes, 0)
-    return _send_file(path.parent, output, f"{uid}.dcm", "application/dicom")
+    return send_file(path.parent, output, f"{uid}.dcm", "application/dicom")
 
 
 @downloads.get("/jobs/<int:job_id>/output/<key>")
@@ -73,10 +73,11 @@ def output_file(job_id: int, key: str) -> Response:
         abort(404)
     name = found.shown_name.rsplit("/", 1)[-1]
     folder = here.layout.job(job_id).output
-    return _send_file(folder, found, _printable(name), "application/octet-stream")
+    return send_file(folder, found, _printable(name), "application/octet-stream")
 
 
-def _send_file(folder: Path, file: OutputFile, name: str, mime_type: str) -> Response:
+def send_file(folder: Path, file: OutputFile, name: str, mime_type: str) -> Response:
+    """Send one file, to be saved; `file` is opened below `folder` without following links."""
     opened = job_files.open_file(folder, file)
     found = os.fstat(opened.fileno())
 

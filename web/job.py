@@ -119,6 +119,8 @@ def show_json(job_id: int) -> ResponseReturnValue:
     found = read_job(job_id)
     facts = {name: getattr(found, name) for name in JobPage.__slots__ if name not in _NOT_IN_JSON}
     facts["input_uids"] = [one.sop_instance_uid for one in found.inputs]
+    marked = [one for one in found.inputs if one.marks]
+    facts["marks"] = {one.sop_instance_uid: one.marks.split(",") for one in marked}
     facts["info"], facts["proc"] = _loaded(found.info), _loaded(found.proc)
     return jsonify(facts)
 

@@ -15,6 +15,7 @@ from typing import cast
 from flask import current_app
 
 from appliance.disk.layout import Layout
+from appliance.disk.quarantine_list import QuarantineList
 from appliance.index.database import Database
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams, StreamWatcher
@@ -37,6 +38,7 @@ class Node:
     layout: Layout
     watcher: StreamWatcher
     slots: threading.BoundedSemaphore
+    quarantine: QuarantineList
     is_stopping: threading.Event = field(default_factory=threading.Event)
     routing: RoutingReader = field(default_factory=RoutingReader)
     gearmand: GearmandAsker = field(default_factory=GearmandAsker)
@@ -46,10 +48,12 @@ class Node:
     @classmethod
     def of(cls, settings: Settings, db: Database) -> Node:
         """Gather the node's parts."""
+        layout = Layout(settings.data_root)
         return cls(
             settings=settings,
             db=db,
-            layout=Layout(settings.data_root),
+            layout=layout,
+            quarantine=QuarantineList(layout),
             watcher=StreamWatcher.of(settings),
             slots=threading.BoundedSemaphore(max(settings.web.threads * 3 // 8, 1)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from appliance import amounts
+from appliance.disk.quarantine import Kind
 from appliance.index.states import DeliveryState, JobState
 
 JOB_STATES = {
@@ -23,6 +24,14 @@ DELIVERY_STATES = {
     DeliveryState.GAVE_UP: "given up",
 }
 
+QUARANTINE_KINDS = {
+    Kind.REFUSED: "The node did not keep it, and its sender was told so",
+    Kind.CONFLICT: "Other content is kept under its UID",
+    Kind.HELD: "It belongs to another patient, or another study, than what has its UIDs: "
+    "a person decides",
+    Kind.REPLACED: "It was kept until other content took its place",
+    Kind.LEFTOVER: "It stood under an instance's name, but nothing knew of it",
+}
 
 _NO_NAMES = {
     "A", "All", "An", "Another", "Its", "It", "No", "Nobody", "None", "Nothing", "One", "Only",
@@ -116,6 +125,16 @@ def lower_first(sentence: str) -> str:
     """
     is_plain = sentence.split(" ", 1)[0] in _NO_NAMES
     return sentence[:1].lower() + sentence[1:] if is_plain else sentence
+
+
+def marks(codes: str) -> str:
+    """Say what of an instance is not as the standard wants it; "" for most."""
+    if not codes:
+        return ""
+    # Imported when there are any: it brings pydicom, 40 MB that an idle web need not hold.
+    from appliance.dicom.marks import in_words
+
+    return "; ".join(in_words(codes))
 
 
 def _group(group: str) -> str:

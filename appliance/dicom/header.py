@@ -3,20 +3,21 @@
 `read_header` reads a bare data set, `part10.read_file` a file.  Both walk the whole
 structure, and accept what real and old equipment sends as long as the UIDs can be
 read: an absent Patient ID, leading zeros in a UID, odd lengths, short pixel data.
+That is marked (`dicom.marks`).
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.dicom import text
+from appliance.dicom import marks, text
 from appliance.dicom.names import is_uid
-from appliance.dicom.structure import encoding_of, values_of
+from appliance.dicom.structure import encoding_of, look_through
 from appliance.errors import CannotUnderstand, DoesNotMatch
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
@@ -46,6 +47,7 @@ class Header:
     series_number: str = ""
     series_description: str = ""
     body_part: str = ""
+    marks: tuple[str, ...] = ()  # codes of dicom.marks
 
 
 _CHARACTER_SET = 0x00080005
@@ -72,21 +74,40 @@ _TEXTS = {
     "series_description": 0x0008103E,
     "body_part": 0x00180015,
 }
-_WANTED = frozenset([_CHARACTER_SET, *_TEXTS.values(), *(tag for tag, _ in _UIDS.values())])
+_WANTED = marks.PIXEL_TAGS.union(
+    [_CHARACTER_SET, *_TEXTS.values(), *(tag for tag, _ in _UIDS.values())]
+)
 
 
-def read_header(data_set: Buffer | Path, transfer_syntax_uid: str) -> Header:
+def read_header(
+    data_set: Buffer | Path, transfer_syntax_uid: str, given: Mapping[int, str] | None = None
+) -> Header:
     """Read a bare data set, and check its structure from the first byte to the last.
+
+    `given` are UIDs, by tag, that stand in for absent ones.
 
     Raises CannotUnderstand when it cannot be walked or a UID is none, DoesNotMatch
     when a UID is absent; the sentence names the tag.
     """
+    encoding = encoding_of(transfer_syntax_uid)
     with opened(data_set) as buffer:
-        values = values_of(buffer, encoding_of(transfer_syntax_uid), _WANTED)
-    uids = {field: _uid(values, *named) for field, named in _UIDS.items()}
+        walked = look_through(buffer, encoding, _WANTED)
+    values = walked.values
+    given = given or {}
+    uids = {
+        field: _uid(values, tag, name, given.get(tag, "")) for field, (tag, name) in _UIDS.items()
+    }
     encodings = text.encodings_of(values.get(_CHARACTER_SET, b""))
     texts = {field: text.decode(values.get(tag, b""), encodings) for field, tag in _TEXTS.items()}
-    return Header(**uids, transfer_syntax_uid=transfer_syntax_uid, **texts)
+    found = marks.marks_of(
+        walked,
+        transfer_syntax_uid,
+        is_implicit_agreed=encoding.is_implicit,
+        uids=uids.values(),
+        patient_id=texts["patient_id"],
+        texts=texts.values(),
+    )
+    return Header(**uids, transfer_syntax_uid=transfer_syntax_uid, **texts, marks=found)
 
 
 @contextmanager
@@ -107,9 +128,9 @@ def opened(source: Buffer | Path) -> Iterator[memoryview]:
             yield view
 
 
-def _uid(values: dict[int, bytes], tag: int, name: str) -> str:
+def _uid(values: Mapping[int, bytes], tag: int, name: str, given: str) -> str:
     where = f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
-    uid = values.get(tag, b"").rstrip(b"\0 ").lstrip(b" ").decode("ascii", "replace")
+    uid = values.get(tag, b"").rstrip(b"\0 ").lstrip(b" ").decode("ascii", "replace") or given
     if not uid:
         raise DoesNotMatch(
             f"{where} is absent or empty.", remedy="have the sender fill it, and send again"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 
 IMPLEMENTATION_CLASS_UID = "2.25.292341106431424203421683418406325101213"
 IMPLEMENTATION_VERSION = "BROOKBOX"
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_TOLD = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 
 def is_uid(text: str) -> bool:
@@ -17,6 +19,16 @@ def is_uid(text: str) -> bool:
     Leading zeros in a component break the standard but hurt nobody: they pass.
     """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def uids_in(text: str) -> set[str]:
+    """Give whatever may be a UID in a text, and every other dotted number."""
+    return set(_TOLD.findall(text))
+
+
+def without_uids(text: str, uids: Collection[str]) -> str:
+    """Write x over these UIDs in a text, and over no part of a longer one."""
+    return _TOLD.sub(lambda one: "x" * len(one[0]) if one[0] in uids else one[0], text)
 
 
 def is_ae_title(text: str) -> bool:

@@ -2,15 +2,17 @@
 
 What is received says who wrote it (0002,0016: this node), who sent it (0002,0017)
 and to which AE title (0002,0018), with their addresses, so that the catalog can be
-made again from the files.  Results of streams carry no sender.
+made again from the files.  Results of streams carry no sender.  Where the node had to
+make a UID itself, it says so as Private Information (0002,0102).
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appliance.dicom import marks
 from appliance.dicom.header import Buffer, Header, opened, read_header
 from appliance.dicom.names import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from appliance.dicom.structure import guess_transfer_syntax
@@ -38,6 +40,8 @@ class FileMeta:
     receiving_address: str = ""
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version: str = IMPLEMENTATION_VERSION
+    private_creator_uid: str = ""
+    private_information: str = ""
 
 
 _ELEMENTS = {
@@ -52,6 +56,8 @@ _ELEMENTS = {
     "source_address": (0x0026, b"UR"),
     "sending_address": (0x0027, b"UR"),
     "receiving_address": (0x0028, b"UR"),
+    "private_creator_uid": (0x0100, b"UI"),
+    "private_information": (0x0102, b"OB"),
 }
 
 
@@ -116,12 +122,30 @@ def read_file(source: Buffer | Path) -> tuple[FileMeta, Header, int]:
         with view[start:] as data_set:
             if len(data_set) < 8:
                 raise _no_dicom("it has no data set")
-            return meta, read_header(data_set, meta.transfer_syntax_uid), start
+            return meta, header_of(data_set, meta), start
+
+
+def header_of(data_set: memoryview, meta: FileMeta) -> Header:
+    """Read a data set behind its File Meta, which may tell of a mark that nothing else shows."""
+    header = read_header(data_set, meta.transfer_syntax_uid)
+    is_ours = meta.private_creator_uid == IMPLEMENTATION_CLASS_UID
+    if is_ours and meta.private_information == marks.COERCED:
+        return replace(header, marks=(*header.marks, marks.COERCED))
+    return header
+
+
+def as_coerced(meta: FileMeta) -> FileMeta:
+    """Have File Meta tell that the node made a UID of this data set."""
+    return replace(
+        meta,
+        private_creator_uid=IMPLEMENTATION_CLASS_UID,
+        private_information=marks.COERCED,
+    )
 
 
 def _element(element: int, vr: bytes, value: bytes) -> bytes:
     if len(value) % 2:
-        value += b"\0" if vr == b"UI" else b" "
+        value += b"\0" if vr in (b"UI", b"OB") else b" "
     if vr in _LONG:
         return struct.pack("<HH2sHL", 2, element, vr, 0, len(value)) + value
     return struct.pack("<HH2sH", 2, element, vr, len(value)) + value

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydicom.datadict import dictionary_VR
@@ -22,7 +22,10 @@ from appliance.errors import CannotUnderstand
 DEEPEST = 64
 MOST_ELEMENTS = 10_000_000
 MOST_INFLATED_BYTES = 64 * 1024 * 1024
+# Elements cost time, and in a deflated data set a sender gets a thousand for one byte.
+MOST_INFLATED_ELEMENTS = 100_000
 _MOST_PADDING = 1_000_000
+_LONGEST_VALUE = 1 << 16
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -45,6 +48,24 @@ class Encoding:
     is_implicit: bool
     is_big_endian: bool
     is_deflated: bool = False
+
+
+@dataclass(slots=True)
+class Walked:
+    """What a walk to the end found out about a data set beside that it can be walked.
+
+    `values` are those of the wanted top-level elements.  Of each wanted tag `places` says
+    where its last element begins and ends, and `gaps` where one would belong.
+    """
+
+    values: dict[int, bytes] = field(default_factory=dict)
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    gaps: dict[int, int] = field(default_factory=dict)
+    is_implicit: bool = False  # as the data set itself is written, whatever was negotiated
+    has_odd_lengths: bool = False
+    has_unknown_vrs: bool = False
+    native_pixel_bytes: int | None = None  # None: there are none, or they are fragments
+    is_cut: bool = False  # it was inflated only so far
 
 
 class Listener(Protocol):
@@ -80,15 +101,16 @@ def guess_transfer_syntax(start: bytes) -> str:
     return _IMPLICIT
 
 
-def values_of(
-    data_set: memoryview, encoding: Encoding, wanted: Collection[int]
-) -> dict[int, bytes]:
+def look_through(
+    data_set: memoryview, encoding: Encoding, wanted: Collection[int], places: Collection[int] = ()
+) -> Walked:
     """Walk a whole data set and give the values of the wanted top-level elements.
 
-    Of an element that stands twice the last value counts.  Raises CannotUnderstand.
+    Of an element that stands twice the last value counts.  `places` are the tags of which
+    it is asked where they stand.  Raises CannotUnderstand.
     """
     if not encoding.is_deflated:
-        return _Walk(data_set, encoding, wanted, is_cut=False).run()
+        return _Walk(data_set, encoding, wanted, is_cut=False, places=places).run()
     inflated, is_cut = _inflate(data_set)
     return _Walk(memoryview(inflated), encoding, wanted, is_cut).run()
 
@@ -101,7 +123,8 @@ def walk(data_set: memoryview, encoding: Encoding, listener: Listener) -> None:
         data_set = memoryview(inflated)
     if is_cut:
         raise _refused(f"it is larger than {MOST_INFLATED_BYTES:,} bytes when it is inflated")
-    _Walk(data_set, encoding, (), is_cut, listener).run()
+    if _Walk(data_set, encoding, (), is_cut, listener).run().is_cut:
+        raise _refused(f"it has more than {MOST_INFLATED_ELEMENTS:,} elements when it is inflated")
 
 
 def _inflate(data_set: memoryview) -> tuple[bytes, bool]:
@@ -137,32 +160,41 @@ class _Walk:
         wanted: Collection[int],
         is_cut: bool,
         listener: Listener | None = None,
+        places: Collection[int] = (),
     ) -> None:
         self._buffer = buffer
         self._wanted = frozenset(wanted)
         self._is_cut = is_cut
         self._listener = listener
+        self._is_inflated = encoding.is_deflated
         self._order = ">" if encoding.is_big_endian else "<"
         self._tag = struct.Struct(f"{self._order}HH")
         self._short = struct.Struct(f"{self._order}H")
         self._long = struct.Struct(f"{self._order}L")
         self._at = 0
-        self._values: dict[int, bytes] = {}
+        self._places = tuple(places)
+        self._found = Walked(is_cut=is_cut)
         size = len(buffer)
         self._frames = [_Frame("data set", size, size, encoding.is_implicit)]
         self._padding_at: int | None = None
         self._notice_encoding()
 
-    def run(self) -> dict[int, bytes]:
-        """Walk to the end; the values that were wanted."""
+    def run(self) -> Walked:
+        """Walk to the end; what was found."""
         steps = 0
+        self._found.is_implicit = self._frames[0].is_implicit
         while self._frames:
             steps += 1
+            if self._is_inflated and steps > MOST_INFLATED_ELEMENTS:
+                self._found.is_cut = True
+                break
             if steps > MOST_ELEMENTS:
                 raise _refused(f"it has more than {MOST_ELEMENTS:,} elements")
             if not self._step():
                 break
-        return self._values
+        for tag in self._places:
+            self._found.gaps.setdefault(tag, self._at)
+        return self._found
 
     def _step(self) -> bool:
         """Take one element, item or delimiter; False when nothing can follow."""
@@ -189,10 +221,14 @@ class _Walk:
             raise _refused(f"a delimiter {_name(tag)} stands at byte {self._at} where none belongs")
         if tag == 0 and len(self._frames) == 1 and self._is_padding():
             return False
+        if self._places and len(self._frames) == 1:
+            self._note_gaps(tag)
         vr, length, start = self._header(frame, tag)
         if length == _UNDEFINED:
             return self._enter_undefined(frame, tag, vr, start)
         end = start + length
+        if length & 1:
+            self._found.has_odd_lengths = True
         if end > frame.limit:
             if self._is_cut:
                 return False
@@ -202,12 +238,27 @@ class _Walk:
             self._at = start
             self._enter(_Frame("sequence", end, end, frame.is_implicit), tag)
             return True
-        if len(self._frames) == 1 and tag in self._wanted:
-            self._values[tag] = bytes(self._buffer[start:end])
+        if len(self._frames) == 1:
+            self._note(tag, start, end)
         if self._listener is not None:
             self._listener.element(tag, vr, self._buffer[start:end])
         self._at = end
         return True
+
+    def _note(self, tag: int, start: int, end: int) -> None:
+        """Take down what is asked of a top-level element; the walk still stands before it."""
+        if tag in self._wanted:
+            # A header's value is short; one that is not must not fill the memory.
+            self._found.values[tag] = bytes(self._buffer[start : min(end, start + _LONGEST_VALUE)])
+        if tag in _PIXEL_DATA:
+            self._found.native_pixel_bytes = end - start
+        if tag in self._places:
+            self._found.places[tag] = (self._at, end)
+
+    def _note_gaps(self, tag: int) -> None:
+        for place in self._places:
+            if place < tag:
+                self._found.gaps.setdefault(place, self._at)
 
     def _header(self, frame: _Frame, tag: int) -> tuple[bytes, int, int]:
         """Give value representation, length and where the value begins (PS3.5 7.1)."""
@@ -220,6 +271,7 @@ class _Walk:
         if vr in _SHORT or at + 12 > frame.limit:
             return vr, short, at + 8
         length = self._long.unpack_from(self._buffer, at + 8)[0]
+        self._found.has_unknown_vrs |= vr not in _LONG
         is_long = vr in _LONG or (short == 0 and at + 12 + length <= frame.limit)
         return (vr, length, at + 12) if is_long else (vr, short, at + 8)
 
@@ -250,6 +302,8 @@ class _Walk:
             self._notice_encoding()
             return True
         end = start + length
+        if length & 1:
+            self._found.has_odd_lengths = True
         if end > frame.limit:
             if self._is_cut:
                 return False

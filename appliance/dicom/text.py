@@ -15,6 +15,7 @@ from pydicom import charset
 _LONGEST = 1024
 _ESCAPE = b"\x1b"
 _PARTS = re.compile(rb"(?:^[^\x1b]+|\x1b[^\x1b]*)", re.DOTALL)
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)]) | dict.fromkeys(b"\t\n\v\f\r", " ")
 _DELIMITERS = re.compile(rb"[\\^=]")
 
 
@@ -26,12 +27,15 @@ def encodings_of(value: bytes) -> list[str]:
 
 
 def decode(value: bytes, encodings: list[str]) -> str:
-    """Decode a value: no padding, no NUL (PostgreSQL keeps none), at most 1024 characters."""
+    """Decode a value: no padding, at most 1024 characters, and none that steer a terminal.
+
+    PostgreSQL keeps no NUL either.
+    """
     if _ESCAPE in value:
         text = "".join(_fragment(part, encodings) for part in _PARTS.findall(value))
     else:
         text = value.decode(encodings[0], "replace")
-    return text.replace("\0", "").strip()[:_LONGEST]
+    return text[: 2 * _LONGEST].translate(_CONTROLS).strip()[:_LONGEST]
 
 
 def _encoding(name: str) -> str | None:

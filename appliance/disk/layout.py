@@ -7,10 +7,14 @@ No path holds a received value but a UID that passed the check of PS3.5 9.1
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from appliance.dicom.names import is_uid
+
+_VERSION = re.compile(r"(?P<sop>[0-9a-fx.]+?)(?:\.v(?P<version>[0-9]+))?\.dcm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,20 @@ class Layout:
         """Backups of the index."""
         return self.root / "backups"
 
+    @property
+    def trash(self) -> Path:
+        """What is being erased: one folder for each erasure that has not ended."""
+        return self.root / "trash"
+
+    @property
+    def erasure_key(self) -> Path:
+        """The key of the tombstones."""
+        return self.root / "erasure.key"
+
+    def memory(self, ae_title: str) -> Path:
+        """Name the kept folder of a stream; an AE title is no path, so it is quoted."""
+        return self.root / "memory" / quote(ae_title, safe="").replace(".", "%2E")
+
     def job(self, job_id: int) -> JobFolder:
         """Give the folder of a job; it need not be there yet."""
         return JobFolder(self.jobs / str(job_id))
@@ -118,6 +136,7 @@ class Layout:
             self.logs,
             self.history,
             self.backups,
+            self.trash,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -130,6 +149,38 @@ def instance_path(study_uid: str, series_uid: str, sop_instance_uid: str) -> str
     spread = hashlib.sha256(study_uid.encode()).hexdigest()[:2]
     study, series, sop = (_safe(uid) for uid in (study_uid, series_uid, sop_instance_uid))
     return f"studies/{spread}/{study}/{series}/{sop}.dcm"
+
+
+def version_of(path: str | Path) -> int:
+    """Say which content of its instance a stored file is, counted from 1."""
+    found = _VERSION.fullmatch(Path(path).name)
+    return int(found["version"] or 1) if found else 1
+
+
+def next_version(relative: str) -> str:
+    """Name the place of the content that comes after this one: <SOP>.v2.dcm.
+
+    No UID has a letter, so that no other instance is ever called so.
+    """
+    folder, _, name = relative.rpartition("/")
+    return f"{folder}/{_file_name(sop_name(name), version_of(name) + 1)}"
+
+
+def older_names(relative: str) -> tuple[str, ...]:
+    """Name the places of the contents that came before this one, the first in front."""
+    folder, _, name = relative.rpartition("/")
+    versions = range(1, version_of(name))
+    return tuple(f"{folder}/{_file_name(sop_name(name), version)}" for version in versions)
+
+
+def sop_name(path: str | Path) -> str:
+    """Give the SOP Instance UID, or our name for it, from the name of a stored file."""
+    found = _VERSION.fullmatch(Path(path).name)
+    return found["sop"] if found else Path(path).stem
+
+
+def _file_name(sop: str, version: int) -> str:
+    return f"{sop}.dcm" if version == 1 else f"{sop}.v{version}.dcm"
 
 
 def _safe(uid: str) -> str:

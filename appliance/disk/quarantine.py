@@ -1,4 +1,4 @@
-"""What came and could not be kept as an instance: the bytes, and why, in words.
+"""What came, or stood, and is not kept as an instance: the bytes, and why, in words.
 
 `quarantine/<id>.dcm` is the file, `<id>.json` says who sent it, when, and what was
 wrong.  Written by intake; read and removed by web, cli and housekeeper.
@@ -8,17 +8,43 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from appliance.disk.layout import Layout
 from appliance.disk.sync import plain_errors, sync_file, sync_path
-from appliance.errors import NotFound
+from appliance.errors import NotFound, QuarantineError
 from appliance.ids import new_id
+
+_UNREADABLE: dict[str, Any] = {
+    "reason": "Its words cannot be read: who sent it, and why it is here, is not known.",
+    "remedy": "look at the file; remove it, or have it tried again",
+    "status": 0x0110,
+    "kind": "leftover",
+    **dict.fromkeys(
+        ("called_ae_title", "calling_ae_title", "address", "association_id", "sop_class_uid",
+         "sop_instance_uid", "transfer_syntax_uid"), "",
+    ),
+}  # fmt: skip
+_TRY = re.compile(r"q([0-9a-f]{23})-\d{1,7}")
+
+
+class Kind(StrEnum):
+    """Why a file is in quarantine, in one word; what a person can do about it depends on it."""
+
+    REFUSED = "refused"  # not kept, and the sender was told so
+    CONFLICT = "conflict"  # another content under the UID of an instance that is kept
+    HELD = "held"  # another patient under a known study, or a known series in another study
+    REPLACED = "replaced"  # what was kept until another content took its place
+    LEFTOVER = "leftover"  # it stood under an instance's name without ever being registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +64,33 @@ class Entry:
     transfer_syntax_uid: str
     received_at: datetime
     size_bytes: int = 0
+    kind: Kind = Kind.REFUSED
+    tries: int = 0  # how often a person had it tried again
+    tried_at: datetime | None = None
+    tried: str = ""  # why it stayed here at the last try
+
+    @property
+    def try_name(self) -> str:
+        """Name its last try, as an association is named: what comes of it is known by that."""
+        return f"q{self.id}-{self.tries}"
 
 
 def keep(layout: Layout, source: Path, entry: Entry) -> str:
     """Link a file from incoming/ into quarantine, durably; give its id.
 
-    The words come first, so that no file stands there without them.
+    The words come first, so that no file stands there without them.  What came out of
+    quarantine to be tried again stays the entry that it was, with the words of today.
     """
+    if (before := _tried(layout, entry.association_id)) is not None:
+        today = dataclasses.replace(
+            before,
+            kind=entry.kind,
+            reason=entry.reason,
+            remedy=entry.remedy,
+            tried=entry.reason,
+        )
+        _write_words(layout, today)
+        return before.id
     id = new_id()
     with plain_errors("An instance could not be put into quarantine"):
         size = source.stat().st_size
@@ -52,6 +98,47 @@ def keep(layout: Layout, source: Path, entry: Entry) -> str:
         os.link(source, file_of(layout, id))
     sync_path(layout.quarantine)
     return id
+
+
+def is_try(association_id: str) -> bool:
+    """Say whether this names a try of an entry: nobody sent anything then."""
+    return _TRY.fullmatch(association_id) is not None
+
+
+def begin_try(layout: Layout, id: str, now: datetime) -> Entry:
+    """Count a try before it is made; NotFound when there is none of that id."""
+    entry = read(layout, id)
+    entry = dataclasses.replace(entry, tries=entry.tries + 1, tried_at=now, tried="")
+    _write_words(layout, entry)
+    return entry
+
+
+def note_failed(layout: Layout, id: str, why: str) -> None:
+    """Say why an entry stays where it is after a try."""
+    _write_words(layout, dataclasses.replace(read(layout, id), tried=why))
+
+
+@contextlib.contextmanager
+def claimed(layout: Layout, id: str) -> Iterator[None]:
+    """Let nobody else try an entry meanwhile; QuarantineError when somebody does just now.
+
+    The kernel gives the lock back when its process dies, whatever killed it.
+    """
+    read(layout, id)
+    try:
+        descriptor = os.open(file_of(layout, id), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _none_of(id) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise QuarantineError(
+                f"{id} is being tried just now", remedy="wait a moment, then look again"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def describe(layout: Layout, entry: Entry) -> Path:
@@ -71,25 +158,17 @@ def entries(layout: Layout) -> list[Entry]:
     return found
 
 
-def count_since(layout: Layout, since: datetime) -> int:
-    """Count what came into quarantine since then, without reading any of it."""
-    moment, found = since.timestamp(), 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(layout.quarantine) as all_of_it:
-        for one in all_of_it:
-            with contextlib.suppress(FileNotFoundError):
-                found += one.name.endswith(".json") and one.stat().st_mtime >= moment
-    return found
-
-
 def read(layout: Layout, id: str) -> Entry:
     """Look one up; NotFound when there is none of that id."""
     words = file_of(layout, id).with_suffix(".json")
     if not words.exists():
-        raise NotFound(
-            f"quarantine has no {id}",
-            remedy="look at the page Quarantine, or into quarantine/ below data_root",
-        )
+        raise _none_of(id)
     return _read_words(words)
+
+
+def _none_of(id: str) -> NotFound:
+    remedy = "look at the page Quarantine, or into quarantine/ below data_root"
+    return NotFound(f"quarantine has no {id}", remedy=remedy)
 
 
 def file_of(layout: Layout, id: str) -> Path:
@@ -110,20 +189,51 @@ def remove(layout: Layout, id: str) -> None:
     file.with_suffix(".json").unlink(missing_ok=True)
 
 
+def _tried(layout: Layout, association_id: str) -> Entry | None:
+    """Find the entry whose try this name is; None when it is an association's, or it is gone."""
+    found = _TRY.fullmatch(association_id)
+    try:
+        return read(layout, found[1]) if found else None
+    except NotFound:
+        return None
+
+
 def _write_words(layout: Layout, entry: Entry) -> None:
-    facts = dataclasses.asdict(entry) | {"received_at": entry.received_at.isoformat()}
+    """Write the words whole, in the place of those that were there."""
+    moments = {"received_at": entry.received_at.isoformat()}
+    if entry.tried_at is not None:
+        moments["tried_at"] = entry.tried_at.isoformat()
     path = file_of(layout, entry.id).with_suffix(".json")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1)
-        file.flush()
-        sync_file(file.fileno())
+    part = path.with_name(f"{path.name}.{new_id()}.part")
+    with plain_errors("The words of a quarantined file could not be written"):
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(entry) | moments, file, indent=1)
+            file.flush()
+            sync_file(file.fileno())
+        part.rename(path)
+    sync_path(layout.quarantine)
 
 
 def _read_words(path: Path) -> Entry:
-    facts = json.loads(path.read_text("utf-8"))
-    facts["received_at"] = datetime.fromisoformat(facts["received_at"])
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+        return _of_words(facts, path)
+    except (ValueError, KeyError, TypeError):
+        # Cut off, or written over by a person: the file beside it is there all the same.
+        return _of_words({**_UNREADABLE, "id": path.stem, "received_at": _changed(path)}, path)
+
+
+def _of_words(facts: dict[str, Any], path: Path) -> Entry:
+    for name in ("received_at", "tried_at"):
+        facts[name] = datetime.fromisoformat(facts[name]) if facts.get(name) else None
+    # Entries up to 0.2.0 say no kind: what was answered 0x0000 met another content then.
+    facts["kind"] = Kind(facts.get("kind") or ("refused" if facts["status"] else "conflict"))
     known = {field.name for field in dataclasses.fields(Entry)}
     entry = Entry(**{name: value for name, value in facts.items() if name in known})
     size = path.with_suffix(".dcm").stat().st_size if not entry.size_bytes else entry.size_bytes
     return dataclasses.replace(entry, size_bytes=size)
+
+
+def _changed(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()

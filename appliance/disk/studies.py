@@ -14,7 +14,7 @@ from pathlib import Path
 
 from appliance.dicom import part10
 from appliance.dicom.header import opened
-from appliance.disk.layout import Layout
+from appliance.disk.layout import Layout, older_names
 from appliance.disk.sync import plain_errors, sync_path
 from appliance.errors import CannotUnderstand
 
@@ -75,10 +75,25 @@ class Studies:
         Only in the transaction that inserted the name's row, under the instance's lock:
         nobody else can register the name then.
         """
-        with plain_errors("A leftover could not be set aside"), suppress(FileNotFoundError):
-            (self._root / relative).rename(aside)
+        self.set_aside(relative, aside)
         self.link(source, relative)
         self.sync(relative)
+
+    def older_versions(self, relative: str) -> list[str]:
+        """List the contents that a stored instance had before, as far as their names are left."""
+        return [name for name in older_names(relative) if (self._root / name).exists()]
+
+    def set_aside(self, relative: str, aside: Path) -> bool:
+        """Move a file that no row names to `aside`, durably; False when it is gone already."""
+        source = self._root / relative
+        with plain_errors("An older content could not be set aside"):
+            try:
+                source.rename(aside)
+            except FileNotFoundError:
+                return False
+        sync_path(aside.parent)
+        sync_path(source.parent)
+        return True
 
     def unlink_if_same(self, relative: str, source: Path) -> None:
         """Take a name away again if it is that of `source`'s file."""

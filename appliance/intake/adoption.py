@@ -11,6 +11,7 @@ shows that it was registered.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,25 +24,33 @@ from appliance.disk.incoming import Written
 from appliance.disk.layout import Layout
 from appliance.disk.studies import Studies, dataset_digest
 from appliance.disk.sync import plain_errors
-from appliance.errors import InstanceRefused, NotFound
+from appliance.errors import InstanceRefused, NotFound, StudyGoing
 from appliance.index import catalog, jobs
 from appliance.index.database import Database
 from appliance.index.states import JobState
-from appliance.intake.filing import Arrived, Filing, Sender, path_of
+from appliance.intake.arrived import Arrived, Sender, path_of
+from appliance.intake.filing import Filing
 from appliance.intake.take import checked_header, refusal
+from appliance.settings import Receiver
 from appliance.streams.catalog import Streams
 
 _NO_META = part10.FileMeta("", "", "")
 _STAGING = re.compile(r"job-(\d+)-(\d+)")
 
 
-def adopt(db: Database, layout: Layout, streams: Streams, now: datetime) -> int:
+def adopt(
+    db: Database,
+    layout: Layout,
+    streams: Streams,
+    now: datetime,
+    rules: Callable[[], Receiver] = Receiver,
+) -> int:
     """Adopt the leftovers of dead processes; how many instances were filed.
 
     Raises IndexUnavailable and DiskError: what is left then waits for the next call.  A
     file that cannot be read is left where it is and logged.
     """
-    filing = Filing(db, layout)
+    filing = Filing(db, layout, rules)
     adopted = 0
     with plain_errors("incoming/ cannot be looked through"):
         for folder in incoming.abandoned(layout.incoming):
@@ -82,14 +91,19 @@ def _adopt_file(
         path.unlink()
         return False
     sender = _sender(meta, association_id)
-    is_new = not filing.is_filed(header, sender.association_id)
-    if is_new:
-        stream = streams.find(sender.called_ae_title)
-        level = (stream.info.level if stream.info else "study") if stream else None
-        written = Written(path, size, dataset_digest(path), sender.association_id)
-        filing.file(Arrived(written, header, sender, level, came_at))
+    stream = streams.find(sender.called_ae_title)
+    level = (stream.info.level if stream.info else "study") if stream else None
+    written = Written(path, size, dataset_digest(path), sender.association_id)
+    arrived = Arrived(written, header, sender, level, came_at)
+    is_kept = False
+    if filing.is_filed(header, sender.association_id):
+        filing.finish(arrived)
+    else:
+        # Refused, it is in quarantine then; of a study that is being erased it goes with that.
+        with suppress(InstanceRefused, StudyGoing):
+            is_kept = not filing.file(arrived, patience_seconds=0).is_held
     path.unlink(missing_ok=True)
-    return is_new
+    return is_kept
 
 
 def _sender(meta: part10.FileMeta, association_id: str) -> Sender:

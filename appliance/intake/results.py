@@ -28,7 +28,7 @@ from appliance.ids import new_id
 from appliance.index import attempts, catalog
 from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job
-from appliance.intake.filing import path_of
+from appliance.intake.arrived import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,7 @@ def _leftover(one: StagedResult, now: datetime) -> quarantine.Entry:
         sop_instance_uid=one.header.sop_instance_uid,
         transfer_syntax_uid=one.header.transfer_syntax_uid,
         received_at=now,
+        kind=quarantine.Kind.LEFTOVER,
     )
 
 

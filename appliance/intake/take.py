@@ -7,33 +7,44 @@ path may stand later.  Made once per process.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from appliance import bells, logs
 from appliance.dicom import part10
-from appliance.dicom.header import Buffer, Header, opened, read_header
+from appliance.dicom.header import Buffer, Header, opened
 from appliance.disk import quarantine
 from appliance.disk.incoming import Incoming, Written
 from appliance.disk.layout import Layout
 from appliance.errors import DoesNotMatch, IndexUnavailable, InstanceRefused
 from appliance.index import events
 from appliance.index.database import Database
-from appliance.intake.filing import Arrived, Filing, Kept, Sender
+from appliance.intake.arrived import Arrived, Kept, Sender
+from appliance.intake.coerced import coerced
+from appliance.intake.filing import Filing
 from appliance.intake.noted import Noted
+from appliance.settings import Receiver
 
 __all__ = ["Intake", "Kept", "Sender"]
 
 
 class Intake:
-    """The way in, for one process."""
+    """The way in, for one process; `rules` gives the settings as they are now."""
 
-    def __init__(self, db: Database, layout: Layout, node_ae_title: str) -> None:
+    def __init__(
+        self,
+        db: Database,
+        layout: Layout,
+        node_ae_title: str,
+        rules: Callable[[], Receiver] = Receiver,
+    ) -> None:
         self._db = db
         self._layout = layout
         self._node_ae_title = node_ae_title
         self._incoming = Incoming(layout.incoming)
-        self._filing = Filing(db, layout)
+        self._filing = Filing(db, layout, rules)
+        self._rules = rules
         self._noted = Noted()
 
     def keep(
@@ -47,13 +58,17 @@ class Intake:
         level: str | None,
         now: datetime,
         abstract_syntax_uid: str = "",
+        accept_identity: bool = False,
     ) -> Kept:
         """Keep an instance and record that it came; the bytes stay exactly as they are.
+
+        But for UIDs that it lacks, where the settings have the node make them.
 
         The UIDs are those of the request, and of its presentation context if it had one.
         A `data_set` that is a Path names a Part 10 file, whose own File Meta is replaced,
         or a bare data set.  `level` is the stream's, "study" or "series"; None opens no
-        arrival.
+        arrival.  `accept_identity` is a person's word that it joins its study and series,
+        whatever other patient or study they are of.
 
         Raises InstanceRefused (its bytes and the reason are in quarantine then),
         NoSpace, DiskError, IndexUnavailable: it is not kept.
@@ -72,21 +87,46 @@ class Intake:
         with opened(data_set) as view:
             start = part10.read_meta(view)[1] if isinstance(data_set, Path) else 0
             with view[start:] as body:
-                written = self._incoming.write(part10.encode(meta), body, sender.association_id)
-                try:
-                    header = checked_header(body, meta, abstract_syntax_uid)
-                except InstanceRefused as error:
-                    self._refuse(written, meta, sender, error, now)
-                    raise
-        return self._file(Arrived(written, header, sender, level, now))
+                written, header = self._written(body, meta, abstract_syntax_uid, sender, now)
+        return self._file(Arrived(written, header, sender, level, now), accept_identity)
 
     def close(self) -> None:
         """Let this process's folder in incoming/ go."""
         self._incoming.close()
 
-    def _file(self, arrived: Arrived) -> Kept:
+    def _written(
+        self,
+        body: memoryview,
+        meta: part10.FileMeta,
+        abstract_syntax_uid: str,
+        sender: Sender,
+        now: datetime,
+    ) -> tuple[Written, Header]:
+        """Write a data set and check it; what is refused goes to quarantine as it was sent."""
+        written = self._incoming.write(part10.encode(meta), body, sender.association_id)
         try:
-            kept = self._filing.file(arrived)
+            return written, checked_header(body, meta, abstract_syntax_uid)
+        except InstanceRefused as error:
+            mended = coerced(body, meta, sender) if self._rules().coerce else None
+            if mended is None:
+                self._refuse(written, meta, sender, error, now)
+                raise
+        written.path.unlink()
+        with memoryview(mended) as view:
+            meta = part10.as_coerced(meta)
+            written = self._incoming.write(part10.encode(meta), view, sender.association_id)
+            try:
+                return written, checked_header(view, meta, abstract_syntax_uid)
+            except InstanceRefused as error:
+                self._refuse(written, meta, sender, error, now)
+                raise
+
+    def _file(self, arrived: Arrived, accept_identity: bool) -> Kept:
+        try:
+            kept = self._filing.file(arrived, accept_identity=accept_identity)
+        except InstanceRefused:
+            arrived.written.path.unlink(missing_ok=True)  # its bytes are in quarantine
+            raise
         except BaseException:
             self._incoming.leave(arrived.written.path)
             raise
@@ -110,7 +150,8 @@ class Intake:
         logs.get().warning(
             "instance refused", status=f"0x{error.status:04X}", reason=str(error), quarantine=id
         )
-        if self._noted.is_first(sender.association_id):
+        is_try = quarantine.is_try(sender.association_id)  # the try's own event tells of it
+        if not is_try and self._noted.is_first(sender.association_id):
             self._append_event(error, sender, id, now)
 
     def _append_event(self, error: InstanceRefused, sender: Sender, id: str, now: datetime) -> None:
@@ -140,7 +181,7 @@ def checked_header(
         raise DoesNotMatch(
             "The request came without a data set.", remedy="look at the sender's log, send again"
         )
-    header = read_header(data_set, meta.transfer_syntax_uid)
+    header = part10.header_of(data_set, meta)
     for name, of, said, found in (
         ("SOP Class UID (0008,0016)", "request", meta.sop_class_uid, header.sop_class_uid),
         ("SOP Instance UID (0008,0018)", "request", meta.sop_instance_uid, header.sop_instance_uid),

@@ -22,6 +22,7 @@ from appliance.intake.take import Intake, Sender
 from appliance.receiver import listener, load
 from appliance.receiver.admission import Accept, Reject, Request, decide
 from appliance.receiver.associations import Associations, OpenAssociation
+from appliance.receiver.pace import Pace
 from appliance.receiver.refusals import Refusals
 from appliance.receiver.storing import Storing
 from appliance.settings import Settings
@@ -46,7 +47,9 @@ class Acceptor:
         self._layout = Layout(settings.data_root)
         self._streams = StreamWatcher.of(settings)
         self._refusals = Refusals(db)
-        self._intake = Intake(db, self._layout, settings.node.ae_title.strip(" "))
+        self._pace = Pace()
+        own_ae_title = settings.node.ae_title.strip(" ")
+        self._intake = Intake(db, self._layout, own_ae_title, lambda: self.settings.receiver)
         self.associations = Associations(db, self._layout)
         self._storing = Storing(
             self._intake, self.associations, self._layout, lambda: self.settings
@@ -71,13 +74,13 @@ class Acceptor:
         request = Request("?", "?", _plain(event.assoc.requestor.address_info.address))
         try:
             request = _request_of(event.assoc)
-            verdict = self._judge(event.assoc, request)
+            verdict = self._overrun(request) or self._judge(event.assoc, request)
         except Exception:  # noqa: BLE001
             # pynetdicom accepts what a handler failed to judge.
             logs.get().exception("association not judged")
             verdict = _FAILED
         if isinstance(verdict, Reject):
-            self._refusals.note(request, verdict, datetime.now(UTC))
+            self._note(request, verdict)
             event.assoc.acse.send_reject(verdict.result, verdict.source, verdict.reason)
             # Returns once the rejection was sent and the connection is closed.
             event.assoc.kill()
@@ -122,6 +125,11 @@ class Acceptor:
         """
         return self._streams.current()
 
+    def _overrun(self, request: Request) -> Reject | None:
+        # Nobody guesses the node's own AE title, and the heartbeat calls it.
+        is_own = request.called_ae_title.strip(" ") == self.settings.node.ae_title.strip(" ")
+        return None if is_own else self._pace.overrun(request.address)
+
     def _judge(self, assoc: Any, request: Request) -> Accept | Reject:
         now = datetime.now(UTC)
         measured = load.measure(self._db, self._layout, self.settings.receiver)
@@ -149,9 +157,15 @@ class Acceptor:
         return verdict
 
     def _reject_unreadable(self, assoc: Any, verdict: Reject) -> None:
+        self._note(Request("?", "?", _plain(assoc.requestor.address_info.address)), verdict)
         assoc.dul.socket.send(listener.reject_pdu(verdict.result, verdict.source, verdict.reason))
-        address = _plain(assoc.requestor.address_info.address)
-        self._refusals.note(Request("?", "?", address), verdict, datetime.now(UTC))
+
+    def _note(self, request: Request, verdict: Reject) -> None:
+        """Tell of a refusal before it is answered; one for good may have to wait."""
+        self._refusals.note(request, verdict, datetime.now(UTC))
+        if verdict.result == 1:
+            rules = self.settings.receiver
+            self._pace.keep(request.address, 0 if rules.behind_nat else rules.refusals_a_minute)
 
 
 def _request_of(assoc: Any) -> Request:

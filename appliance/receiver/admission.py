@@ -93,7 +93,7 @@ def _may_not_connect(calling: str, address: str, settings: Settings) -> str:
         return "The calling AE title is empty, or has a backslash or a control character."
     if allowed and calling not in {title.strip(" ") for title in allowed}:
         return f"Calling AE title {calling} is not in receiver.allow_calling."
-    networks = settings.receiver.allow_addresses
+    networks = () if settings.receiver.behind_nat else settings.receiver.allow_addresses
     if networks and not any(_is_in(address, network) for network in networks):
         return f"Address {address} is not in receiver.allow_addresses."
     return ""

@@ -40,6 +40,8 @@ class OpenAssociation:
     instances: int = 0
     failures: int = 0
     returned: int = 0
+    held: int = 0
+    coerced: int = 0
     message_bytes: int = 0
     last_bytes_at: float = field(default_factory=time.monotonic)
     has_new_bytes: bool = False
@@ -79,6 +81,7 @@ class Associations:
         self._process = str(ids.this_process())
         self._lock = threading.Lock()
         self._open: dict[Any, OpenAssociation] = {}
+        self._closing = 0
         self._unwritten: list[tuple[OpenAssociation, Ending, datetime]] = []
 
     def open(self, one: OpenAssociation, now: datetime) -> None:
@@ -108,12 +111,24 @@ class Associations:
         with self._lock:
             return list(self._open.values())
 
+    @property
+    def are_settled(self) -> bool:
+        """Say whether none is open, and none's end is being written just now."""
+        with self._lock:
+            return not self._open and not self._closing
+
     def close(self, assoc: Any, ending: Ending, now: datetime) -> None:
         """Note how an association ended; what is closed already stays as it is."""
         with self._lock:
             one = self._open.pop(assoc, None)
-        if one is not None and one.is_recorded:
+            if one is None or not one.is_recorded:
+                return
+            self._closing += 1
+        try:
             self._write_end(one, ending, now)
+        finally:
+            with self._lock:
+                self._closing -= 1
 
     def close_dead(self, now: datetime) -> None:
         """Close as lost what ended without a word: its thread is gone."""
@@ -180,6 +195,10 @@ def _story(one: OpenAssociation, ending: Ending) -> str:
     )
     if one.failures:
         told += f" {one.failures} more were not kept."
+    if one.held:
+        told += f" {one.held} of them are held in quarantine, for a person to judge."
+    if one.coerced:
+        told += f" {one.coerced} of them lacked a UID, which the node made."
     if one.returned:
         told += f" {one.returned} of them are results that came back: no new job for them."
     return told

@@ -47,6 +47,7 @@ def run(
 def _receive(
     settings: Settings, listening: socket.socket, life: lifecycle.Lifecycle, number: int
 ) -> int:
+    threading.excepthook = _thread_died
     db = open_index(settings)
     acceptor = Acceptor(db, settings)
     server = listener.make_server(listening, settings, acceptor.handlers())
@@ -67,6 +68,17 @@ def _receive(
     return 0
 
 
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """Say that an association's thread died: `close_dead` ends what is left of it."""
+    error = died.exc_value or died.exc_type()
+    is_known = isinstance(error, MemoryError)
+    logs.get().error(
+        "an association's thread died",
+        why="out of memory" if is_known else str(error),
+        exc_info=None if is_known else (died.exc_type, error, died.exc_traceback),
+    )
+
+
 def _beat(acceptor: Acceptor) -> None:
     try:
         acceptor.associations.beat(datetime.now(UTC))
@@ -81,12 +93,14 @@ def _finish(acceptor: Acceptor, server: SharedServer) -> None:
     """
     server.shutdown()
     deadline = time.monotonic() + _FINISH_SECONDS
-    while (left := acceptor.associations.all()) and time.monotonic() < deadline:
-        for one in left:
+    # An end that is not written would be taken for a lost association after the next start.
+    while not acceptor.associations.are_settled and time.monotonic() < deadline:
+        for one in acceptor.associations.all():
             if one.silent_seconds > _SILENT_SECONDS:
                 acceptor.abort(one)
         acceptor.associations.close_dead(datetime.now(UTC))
         time.sleep(0.1)
+    left = acceptor.associations.all()
     for one in left:
         acceptor.abort(one)
     ends_at = time.monotonic() + _ABORT_SECONDS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import errno
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from socketserver import BaseServer
@@ -21,6 +22,7 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
+from appliance import logs
 from appliance.dicom.names import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from appliance.errors import NodeError
 from appliance.settings import Receiver, Settings
@@ -28,6 +30,8 @@ from appliance.settings import Receiver, Settings
 _BACKLOG = 128
 _PATIENCE_SECONDS = 5.0
 _NO_LIMIT = 1_000_000
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED_PAUSE_SECONDS = 0.1
 _ASSOCIATE_RQ = 0x01
 _VERIFICATION = "1.2.840.10008.1.1"
 
@@ -120,13 +124,30 @@ class SharedServer(ThreadedAssociationServer):
         BaseServer.shutdown(self)
         self.server_close()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say why a connection is closed; that no thread can be started is said in a line."""
+        error = sys.exception()
+        is_known = isinstance(error, RuntimeError | MemoryError | OSError)
+        logs.get().error(
+            "connection not served",
+            address=client_address[0],
+            why=str(error) or type(error).__name__,
+            exc_info=None if is_known else error,
+        )
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Carry what is bound to the log into the association's threads."""
         self._context.copy().run(super().process_request_thread, request, client_address)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; one that stalls within a PDU ends with the network timeout."""
-        connection, address = super().get_request()
+        try:
+            connection, address = super().get_request()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                # It is still in the queue: without a pause it would be tried for ever at once.
+                time.sleep(_EXHAUSTED_PAUSE_SECONDS)
+            raise
         # pynetdicom answers in small writes: with Nagle each would wait for a delayed ACK.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

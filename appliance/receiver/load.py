@@ -1,6 +1,9 @@
-"""How the node is just now, for admission: one look at the index and one at the disk."""
+"""How the node is just now, for admission: one look at the index, the disk and this process."""
 
 from __future__ import annotations
+
+import resource
+from pathlib import Path
 
 from appliance.amounts import of_disk
 from appliance.disk import space
@@ -10,6 +13,9 @@ from appliance.index import arrivals, job_list, lanes
 from appliance.index.database import Database
 from appliance.receiver.admission import Load
 from appliance.settings import Receiver
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_MOST_DESCRIPTORS = 0.8  # of the limit; an association that is open needs a few to store
 
 
 def measure(db: Database, layout: Layout, rules: Receiver) -> Load:
@@ -25,6 +31,8 @@ def measure(db: Database, layout: Layout, rules: Receiver) -> Load:
 
 
 def _hindrance(layout: Layout, rules: Receiver) -> str:
+    if why := _short_of_descriptors():
+        return why
     if why := space.degraded(layout):
         return f"The data volume is not trusted until the node is restarted: {why}"
     try:
@@ -38,3 +46,11 @@ def _hindrance(layout: Layout, rules: Receiver) -> str:
         f"The data volume has {of_disk(volume.free_bytes)} and {volume.free_inodes} inodes free; "
         f"{of_disk(kept)} are kept in reserve (receiver.reserve_gb, receiver.reserve_percent)."
     )
+
+
+def _short_of_descriptors() -> str:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_open = sum(1 for _ in _DESCRIPTORS.iterdir())
+    if most == resource.RLIM_INFINITY or is_open < most * _MOST_DESCRIPTORS:
+        return ""
+    return f"{is_open} files and connections are open in a receiving process that may have {most}."

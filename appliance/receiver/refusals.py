@@ -1,4 +1,8 @@
-"""Refused associations: a log line and an event, but not one per try of a peer that hammers."""
+"""Refused associations: a log line and an event, but not one per try of a peer that hammers.
+
+Of one address the first refusals of a minute are told each by its AE titles, once; then it
+is said that there are many, and no more.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from appliance.index.database import Database
 from appliance.receiver.admission import Reject, Request
 
 _QUIET_SECONDS = 60.0
-_MOST_IN_A_MINUTE = 60
+_MOST_IN_A_MINUTE = 120
+_MOST_OF_AN_ADDRESS = 10
 
 
 class Refusals:
@@ -26,19 +31,26 @@ class Refusals:
     def note(self, request: Request, reject: Reject, now: datetime) -> None:
         """Log a refusal and append its event, unless this peer was told so a moment ago."""
         key = (request.address, request.calling_ae_title, request.called_ae_title, reject)
-        if not self._is_due(key):
+        is_many = self._count(request.address) >= _MOST_OF_AN_ADDRESS
+        if not self._is_due((request.address, "many") if is_many else key):
             return
         words = reject_reason(reject.result, reject.source, reject.reason)
         logs.get().warning(
             "association refused",
             words=words,
             why=reject.sentence,
+            many=is_many,
             called=request.called_ae_title,
             calling=request.calling_ae_title,
             address=request.address,
         )
         who = request.calling_ae_title if request.calling_ae_title.isprintable() else "?"
         sentence = f"{who} ({request.address}) was refused: {words}. {reject.sentence}"
+        if is_many:
+            sentence += (
+                f" {request.address} was refused often within a minute, with several AE titles:"
+                " somebody may be guessing them. Its next refusals are not told one by one."
+            )
         try:
             with self._db.write() as connection:
                 events.append(
@@ -53,6 +65,10 @@ class Refusals:
                 )
         except IndexUnavailable as error:
             logs.get().warning("event not written", reason=str(error))
+
+    def _count(self, address: str) -> int:
+        since = time.monotonic() - _QUIET_SECONDS
+        return sum(k[0] == address and at > since for k, at in list(self._noted.items()))
 
     def _is_due(self, key: tuple[object, ...]) -> bool:
         now = time.monotonic()

@@ -94,7 +94,8 @@ class Parent:
         try:
             with self._index() as db:
                 now = datetime.now(UTC)
-                adopt(db, self._layout, streams_of(self._settings), now)
+                rules = self._settings.receiver
+                adopt(db, self._layout, streams_of(self._settings), now, lambda: rules)
                 _close_rows(db, now)
             bells.ring(self._layout.run, "dispatcher")
         except (IndexUnavailable, DiskError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from appliance import logs
-from appliance.dicom import statuses
+from appliance.dicom import marks, statuses
 from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.errors import DiskError, IndexUnavailable, InstanceRefused, NoSpace, SyncFailed
@@ -53,11 +53,11 @@ class Storing:
                 status, why = statuses.PROCESSING_FAILURE, "unexpected error, see the node's log"
         one.note_bytes(0)
         one.is_storing = False
-        if status == statuses.SUCCESS:
+        if statuses.is_success(status):
             one.instances += 1
-            return status
-        one.failures += 1
-        return _response(status, why)
+        else:
+            one.failures += 1
+        return _response(status, why) if why else status
 
     def _keep(self, event: Any, one: OpenAssociation) -> tuple[int, str]:
         try:
@@ -91,11 +91,13 @@ class Storing:
                 now=datetime.now(UTC),
             )
         one.returned += kept.is_returned
+        one.held += kept.is_held
+        one.coerced += marks.COERCED in kept.marks
         one.note_study(kept.study_uid)
         logs.get().debug(
             "instance kept", study=kept.study_uid, instance=kept.sop_instance_uid, note=kept.note
         )
-        return statuses.SUCCESS, ""
+        return _answer(kept.marks, self._settings().receiver.warn_of_marks)
 
     def _look_for_room(self) -> None:
         """Raise NoSpace when nothing may be written any more, though it was admitted."""
@@ -111,6 +113,14 @@ class Storing:
                 "The data volume is nearly full.",
                 remedy="make room on it; brookbox status shows what holds the space",
             )
+
+
+def _answer(found: tuple[str, ...], warns: bool) -> tuple[int, str]:
+    """Give the status of an instance that is kept, and what is said beside it."""
+    words = "; ".join(marks.in_words(found))
+    if marks.COERCED in found:
+        return statuses.COERCED, words
+    return (statuses.MARKED, words) if found and warns else (statuses.SUCCESS, "")
 
 
 def _response(status: int, why: str) -> Dataset:

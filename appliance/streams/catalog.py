@@ -10,14 +10,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.settings import Settings
 from appliance.streams import served
-from appliance.streams.info import Contract, Problem, StreamInfo, named_ae_title, read_info
+from appliance.streams.info import (
+    Contract,
+    Problem,
+    StreamInfo,
+    line_in,
+    named_ae_title,
+    read_info,
+)
 
 _SETTLED_SECONDS = 1.0
 _RESCAN_SECONDS = 0.4
@@ -34,6 +40,7 @@ class Stream:
     contract: Contract
     problems: tuple[Problem, ...]
     ae_title: str = ""  # also of a broken info.json, as far as it tells
+    ae_title_line: int | None = None  # where info.json says it
 
     @property
     def is_good(self) -> bool:
@@ -77,23 +84,41 @@ class Streams:
 
 
 def read_stream(folder: Path, own_ae_title: str = "") -> Stream:
-    """Read one stream folder, whatever is in it; `own_ae_title` is the node's."""
+    """Read one stream folder, whatever is in it; `own_ae_title` is the node's.  Never raises."""
+    if folder.is_symlink():
+        return _broken(folder, "The folder is a link: copy it.")
+    if (shown := _shown_name(folder)) != folder.name:
+        return _broken(folder.with_name(shown), "The folder's name is not UTF-8: rename it.")
+    try:
+        return _read_stream(folder, own_ae_title)
+    except OSError as error:
+        return _broken(folder, f"The folder cannot be read: {error.strerror}.")
+
+
+def _read_stream(folder: Path, own_ae_title: str) -> Stream:
     hint = _looks_like(folder)
     file = folder / "info.json"
-    if folder.is_symlink():
-        return Stream(folder, None, hint, (Problem(folder.name, None, "It is a link: copy it."),))
     if not file.is_file():
-        missing = Problem("info.json", None, "There is no info.json in this folder.")
-        return Stream(folder, None, hint, (missing,))
+        return _broken(folder, "There is no info.json in this folder.")
     info, problems = read_info(file, hint)
+    named = named_ae_title(file)
     if info is None:
-        return Stream(folder, None, hint, tuple(problems), named_ae_title(file))
+        return Stream(folder, None, hint, tuple(problems), named.text, named.line)
     contract = info.contract or (hint if hint != "brookbox" or info.command else "magickbox")
     problems += _cannot_run(folder, info, contract)
     if info.ae_title == own_ae_title.strip(" "):
         sentence = f"{info.ae_title} is the AE title of the node itself (node.ae_title): choose "
-        problems.append(Problem("info.json", None, f"AETitle: {sentence}another."))
-    return Stream(folder, info, contract, tuple(problems), info.ae_title)
+        problems.append(Problem("info.json", named.line, f"AETitle: {sentence}another."))
+    return Stream(folder, info, contract, tuple(problems), info.ae_title, named.line)
+
+
+def _broken(folder: Path, why: str) -> Stream:
+    return Stream(folder, None, "brookbox", (Problem("info.json", None, why),))
+
+
+def _shown_name(folder: Path) -> str:
+    """Give the name of a folder as text: one of other bytes than UTF-8 must not break a page."""
+    return os.fsencode(folder.name).decode("utf-8", "replace")
 
 
 def read_streams(folder: Path, serving: Collection[str] = (), own_ae_title: str = "") -> Streams:
@@ -170,10 +195,19 @@ class StreamWatcher:
 def _folders(folder: Path) -> list[Path]:
     """List the stream folders; `base` is the ground of images, hidden ones are not ours."""
     try:
-        found = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
+        entries = list(os.scandir(folder))
     except OSError:
         return []
+    found = [Path(entry.path) for entry in entries if _is_folder(entry)]
     return sorted(path for path in found if path.name[0] not in "._" and path.name != "base")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether it is a folder, or a link that leads nowhere: which is shown, too."""
+    try:
+        return entry.is_dir() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:  # a link that leads in a circle, or to where we may not look
+        return entry.is_symlink()
 
 
 def _signature(folder: Path) -> tuple[float, int]:
@@ -199,7 +233,7 @@ def _change_times(folder: Path) -> Iterator[float]:
             continue
         try:
             yield entry.stat(follow_symlinks=False).st_ctime
-        except FileNotFoundError:  # an editor's file that went while we looked
+        except OSError:  # an editor's file that went while we looked, or one that is not for us
             continue
 
 
@@ -220,23 +254,30 @@ def _cannot_run(folder: Path, info: StreamInfo, contract: Contract) -> list[Prob
         sentence = 'image is missing; without one a stream must say "trusted": true.'
         problems.append(Problem("info.json", None, sentence))
     if info.models and not (folder / info.models).is_dir() and info.models != "models":
-        problems.append(Problem("info.json", None, f"models: there is no folder {info.models}."))
+        sentence = f"models: there is no folder {info.models}."
+        line = line_in(folder / "info.json", "models")
+        problems.append(Problem("info.json", line, sentence))
     return problems
 
 
 def _without_doubles(streams: list[Stream], serving: Collection[str]) -> Streams:
-    """Let none of two streams with one AE title serve, but the one that was serving already."""
-    counts = Counter(stream.ae_title for stream in streams if stream.ae_title)
+    """Let none of two streams with one AE title serve, but the one that was serving already.
+
+    One that is broken in itself takes nothing from a good one.
+    """
     checked = []
     for stream in streams:
-        same = [s.folder.name for s in streams if s.ae_title == stream.ae_title and s != stream]
-        if counts[stream.ae_title] > 1 and stream.folder.name not in serving:
-            sentence = f"AETitle {stream.ae_title} is also that of {', '.join(same)}."
-            problem = Problem("info.json", None, sentence)
+        same = [s for s in streams if stream.ae_title and s.ae_title == stream.ae_title]
+        others = [s for s in same if s != stream]
+        if others and stream.folder.name not in serving:
+            names = ", ".join(_shown_name(s.folder) for s in others)
+            sentence = f"AETitle {stream.ae_title} is also that of {names}."
+            stops = not stream.is_good or any(s.is_good for s in others)
+            problem = Problem("info.json", stream.ae_title_line, sentence, stops)
             stream = replace(stream, problems=(*stream.problems, problem))
         elif stream.ae_title and any(_only_case(stream, other) for other in streams):
             sentence = f"Another stream's AETitle differs from {stream.ae_title} only in case."
-            problem = Problem("info.json", None, sentence, stops=False)
+            problem = Problem("info.json", stream.ae_title_line, sentence, stops=False)
             stream = replace(stream, problems=(*stream.problems, problem))
         checked.append(stream)
     return Streams(tuple(checked))

@@ -23,6 +23,7 @@ from appliance.dicom.names import is_ae_title
 from appliance.streams.sentences import sentence_of
 
 _LONGEST_FILE = 1_000_000
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # UTF-8, UTF-16
 _MOST = 1_000_000_000  # of anything: more overflows a count of bytes
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 
@@ -87,6 +88,13 @@ class StreamInfo(BaseModel):
             raise ValueError("must be the name of a Docker image, such as brookbox/montage:1.0.0")
         return text
 
+    @pydantic.field_validator("command")
+    @classmethod
+    def _good_command(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\0" in word for word in words):
+            raise ValueError("holds a NUL, which no word of a command can")
+        return words
+
     @pydantic.field_validator("models")
     @classmethod
     def _inside(cls, text: str) -> str:
@@ -99,7 +107,9 @@ class StreamInfo(BaseModel):
     @pydantic.field_validator("env")
     @classmethod
     def _good_env(cls, env: dict[str, str]) -> dict[str, str]:
-        for name in env:
+        for name, value in env.items():
+            if "\0" in value:
+                raise ValueError(f"{name} holds a NUL, which no variable can")
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith("BROOKBOX_"):
                 raise ValueError(f"{name} cannot be the name of a variable of a stream")
         return env
@@ -126,16 +136,21 @@ def read_info(file: Path, contract_hint: Contract) -> tuple[StreamInfo | None, l
     their own, which are only warned of.
     """
     try:
-        raw = file.read_bytes()
+        raw = _beginning_of(file)
     except OSError as error:
         return None, [Problem("info.json", None, f"It cannot be read: {error.strerror}.")]
     if len(raw) > _LONGEST_FILE:
-        return None, [Problem("info.json", None, f"It is {len(raw)} bytes long; 1 MB is the most.")]
+        size = file.stat().st_size
+        return None, [Problem("info.json", None, f"It is {size} bytes long; 1 MB is the most.")]
+    if raw.startswith(_BYTE_ORDER_MARKS):
+        sentence = "It begins with a byte order mark: save it as UTF-8 without one."
+        return None, [Problem("info.json", 1, sentence)]
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8")
         values, problems = _parse(text)
-    except UnicodeDecodeError:
-        return None, [Problem("info.json", None, "It is not UTF-8 text.")]
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        return None, [Problem("info.json", line, "It is not UTF-8 text.")]
     except json.JSONDecodeError as error:
         return None, [Problem("info.json", error.lineno, f"This is not JSON: {error.msg}.")]
     except ValueError:  # Python reads no number of more than some thousand digits
@@ -147,13 +162,42 @@ def read_info(file: Path, contract_hint: Contract) -> tuple[StreamInfo | None, l
     return _checked(text, values, problems, contract_hint)
 
 
-def named_ae_title(file: Path) -> str:
-    """Give the AE title that a broken info.json names; "" when it cannot be told."""
+@dataclass(frozen=True, slots=True)
+class AeTitle:
+    """An AE title as info.json says it, and in which line."""
+
+    text: str = ""
+    line: int | None = None
+
+
+def named_ae_title(file: Path) -> AeTitle:
+    """Give the AE title that an info.json names, broken or not; an empty one if it cannot be told.
+
+    Of a key that stands twice the last counts, as for a reader of JSON.
+    """
+    found = list(re.finditer(r'"AETitle"\s*:\s*"([^"\\]{1,16})"', _text_of(file)))
+    if not found:
+        return AeTitle()
+    at = found[-1]
+    return AeTitle(at.group(1).strip(" "), at.string.count("\n", 0, at.start()) + 1)
+
+
+def line_in(file: Path, key: str) -> int | None:
+    """Say in which line of an info.json a key stands; None when it cannot be told."""
+    return _line_of(_text_of(file), key)
+
+
+def _text_of(file: Path) -> str:
     try:
-        found = re.search(r'"AETitle"\s*:\s*"([^"\\]{1,16})"', file.read_text("utf-8", "replace"))
+        return _beginning_of(file).decode("utf-8", "replace")
     except OSError:
         return ""
-    return found.group(1).strip(" ") if found else ""
+
+
+def _beginning_of(file: Path) -> bytes:
+    """Read no more of a file than tells whether it is too long."""
+    with file.open("rb") as opened:
+        return opened.read(_LONGEST_FILE + 1)
 
 
 def _parse(text: str) -> tuple[Any, list[Problem]]:

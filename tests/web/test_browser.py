@@ -58,7 +58,7 @@ def paths(ids: SimpleNamespace) -> list[str]:
     jobs = [getattr(ids, name) for name in ("queued", "running", "failed", "hostile", "succeeded")]
     return [
         "/", "/jobs", "/jobs?state=failed", "/streams", "/arrivals", "/deliveries",
-        f"/deliveries/{ids.gave_up}", "/routing", "/quarantine", "/activity", "/nothing",
+        f"/deliveries/{ids.gave_up}", "/routing", "/quarantine", "/activity", "/node", "/nothing",
         *(f"/jobs/{job_id}" for job_id in jobs),
     ]  # fmt: skip
 

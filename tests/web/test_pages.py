@@ -20,12 +20,12 @@ from tests.web.day import HOSTILE_NAME, Day
 
 PAGES = [
     "/", "/jobs", "/jobs?state=failed", "/jobs?q=Doe", "/streams", "/arrivals", "/deliveries",
-    "/deliveries?state=gave_up", "/routing", "/quarantine", "/activity", "/jobs/1", "/deliveries/1",
-    "/nothing-here",
+    "/deliveries?state=gave_up", "/routing", "/quarantine", "/activity", "/node", "/jobs/1",
+    "/deliveries/1", "/nothing-here",
 ]  # fmt: skip
 TWINS = [
     "status", "jobs", "jobs/1", "streams", "arrivals", "deliveries", "deliveries/1", "routing",
-    "quarantine", "events",
+    "quarantine", "events", "node", "alerts", "numbers",
 ]  # fmt: skip
 STATES = ["queued", "running", "succeeded", "partial", "failed", "cancelled", "held", "removed"]
 

@@ -27,14 +27,14 @@ START = "import sys; from appliance import settings_file; from web.service impor
 
 
 @contextmanager
-def web_process(home: Path, **overrides: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the web process as the supervisor does."""
+def web_process(home: Path, prelude: str = "", **overrides: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the web process as the supervisor does; `prelude` is Python that runs in it first."""
     environment = {
         **os.environ, "BROOKBOX_HOME": str(home), "PYTHONPATH": str(CHECKOUT),
         **{f"BROOKBOX_WEB_{name.upper()}": value for name, value in overrides.items()},
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", START], env=environment, text=True,
+        [sys.executable, "-c", f"{prelude}\n{START}"], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     try:

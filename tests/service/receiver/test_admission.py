@@ -60,7 +60,7 @@ def test_every_reason_as_the_peer_sees_it(receiver: Receiver) -> None:
     wait_for(lambda: rejection(receiver, "ECHO") == (0, 0, 0), "there is room again")
 
 
-def test_a_malformed_ae_title_is_rejected_with_its_reason(receiver: Receiver) -> None:
+def test_bi_05_a_malformed_ae_title_is_rejected_with_its_reason(receiver: Receiver) -> None:
     receiver.start()
     for calling in (b"A\\B", b"A\x07B", b"C\xc4T", b" " * 16, bytes(16)):
         with socket.create_connection(("127.0.0.1", receiver.port), 10) as peer:
@@ -76,7 +76,7 @@ def test_a_malformed_ae_title_is_rejected_with_its_reason(receiver: Receiver) ->
     assert peers.echoscu(receiver.port, "ECHO")
 
 
-def test_an_address_that_may_not_connect_is_rejected(receiver: Receiver) -> None:
+def test_at_06_an_address_that_may_not_connect_is_rejected(receiver: Receiver) -> None:
     receiver.settings = {"receiver": {"allow_addresses": ["10.0.0.0/8"]}}
     receiver.write_settings()
     receiver.start(ready=False)
@@ -114,7 +114,7 @@ def test_an_open_association_does_not_fill_the_reserve_either(
     assoc.release()
 
 
-def test_a_peer_that_hammers_does_not_fill_the_index(receiver: Receiver) -> None:
+def test_at_06_a_peer_that_hammers_does_not_fill_the_index(receiver: Receiver) -> None:
     receiver.settings = {"receiver": {"processes": 1}}
     receiver.write_settings()
     receiver.start()
@@ -124,7 +124,7 @@ def test_a_peer_that_hammers_does_not_fill_the_index(receiver: Receiver) -> None
     assert receiver.text().count("association refused") == 1
 
 
-def test_an_index_that_is_away_refuses_for_now_and_answers_echo(
+def test_ft_27_an_index_that_is_away_refuses_for_now_and_answers_echo(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.settings = {"index": {"busy_seconds": 0.5}}

@@ -27,7 +27,7 @@ from tests.service.receiver.peer import (
 )
 
 
-def test_a_child_killed_in_mid_data_set_loses_only_its_own_associations(
+def test_ft_02_a_child_killed_in_mid_data_set_loses_only_its_own_associations(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.start()
@@ -152,7 +152,7 @@ def test_bytes_of_a_long_instance_keep_the_association_awake(
         assoc.abort(block=False)
 
 
-def test_sigterm_lets_an_association_finish_and_accepts_no_more(
+def test_ft_18_sigterm_lets_an_association_finish_and_accepts_no_more(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.start()
@@ -178,7 +178,28 @@ def is_open(port: int) -> bool:
     return True
 
 
-def test_sigterm_does_not_wait_for_a_peer_that_sends_nothing(
+def test_ft_18_sigterm_waits_until_the_end_of_an_association_is_written(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.prelude = (
+        "import time\nfrom appliance.index import arrivals\n"
+        "whole = arrivals.close_association\n"
+        "def slowly(*args, **words):\n    time.sleep(2)\n    return whole(*args, **words)\n"
+        "arrivals.close_association = slowly\n"
+    )
+    receiver.start()
+    assoc = associate(receiver)
+    assert assoc.send_c_store(ct_slice_with_meta()).Status == 0
+    process = receiver.process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not is_open(receiver.port), "nobody is accepted any more")
+    assoc.release()
+    assert process.wait(20) == 0
+    assert [row.ending for row in receiver.associations()] == [Ending.RELEASED]
+
+
+def test_ft_18_sigterm_does_not_wait_for_a_peer_that_sends_nothing(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.start()
@@ -188,6 +209,28 @@ def test_sigterm_does_not_wait_for_a_peer_that_sends_nothing(
     assert receiver.stop() == 0
     assert time.monotonic() - started < 28
     assert [row.ending for row in receiver.associations()] == [Ending.ABORTED]
+    assoc.abort(block=False)
+
+
+def test_ft_18_sigterm_aborts_what_has_not_finished_in_time(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.prelude = (
+        "from appliance.receiver import child\n"
+        "child._FINISH_SECONDS, child._SILENT_SECONDS = 2.0, 60.0\n"
+    )
+    receiver.start()
+    ds = ct_slice(size=256)
+    message = half_a_c_store(ds, write(ds, tmp_path / "a.dcm"))
+    assoc = associate(receiver)
+    connection, process = wire(assoc), receiver.process
+    assert process is not None
+    connection.sendall(message[: len(message) // 2])
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not is_open(receiver.port), "nobody is accepted any more")
+    assert process.wait(20) == 0
+    assert [row.ending for row in receiver.associations()] == [Ending.ABORTED]
+    assert receiver.instances() == receiver.waiting() == []
     assoc.abort(block=False)
 
 

@@ -77,7 +77,7 @@ def test_the_node_stores_for_its_own_ae_title_without_an_arrival(
     assert receiver.open_arrivals() == []
 
 
-def test_one_study_to_two_ae_titles_is_one_copy_and_two_arrivals(
+def test_bi_01_one_study_to_two_ae_titles_is_one_copy_and_two_arrivals(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.add_stream("ProcPics", level="series")
@@ -90,7 +90,7 @@ def test_one_study_to_two_ae_titles_is_one_copy_and_two_arrivals(
     assert found == {"ECHO": False, "ProcPics": True}
 
 
-def test_eight_associations_send_one_uid_at_once(receiver: Receiver, tmp_path: Path) -> None:
+def test_bi_03_eight_associations_send_one_uid_at_once(receiver: Receiver, tmp_path: Path) -> None:
     receiver.start()
     ds = ct_slice()
     path = write(ds, tmp_path / "one.dcm")
@@ -105,7 +105,9 @@ def test_eight_associations_send_one_uid_at_once(receiver: Receiver, tmp_path: P
     assert len(receiver.stored()) == 1
 
 
-def test_private_classes_and_transfer_syntaxes_are_kept(receiver: Receiver, tmp_path: Path) -> None:
+def test_bi_14_private_classes_and_transfer_syntaxes_are_kept(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     receiver.start()
     ds = ct_slice()
     ds.SOPClassUID = PRIVATE_CLASS

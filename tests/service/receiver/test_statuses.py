@@ -27,7 +27,7 @@ from tests.service.receiver.peer import (
 )
 
 
-def test_a_bad_instance_is_refused_in_words_and_the_association_goes_on(
+def test_bi_09_a_bad_instance_is_refused_in_words_and_the_association_goes_on(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.start()
@@ -58,9 +58,18 @@ def test_a_bad_instance_is_refused_in_words_and_the_association_goes_on(
 
 @pytest.mark.filterwarnings("ignore:.*VR:UserWarning")
 @pytest.mark.parametrize(
-    "uid", ["../../etc/passwd", "1." + "2" * 70, "%00", "1.2'; DROP TABLE instances"]
+    "uid",
+    [
+        "../../etc/passwd",
+        "1/2",
+        "1." + "2" * 70,
+        "%00",
+        "1.2\0.3",
+        "1.2\n.3",
+        "1.2'; DROP TABLE instances",
+    ],
 )
-def test_a_uid_that_is_none_is_refused_and_the_association_stays(
+def test_bi_04_a_uid_that_is_none_is_refused_and_the_association_stays(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: str
 ) -> None:
     for kind in ("UI", "AE"):
@@ -93,7 +102,9 @@ def test_a_uid_that_is_none_is_refused_and_the_association_stays(
     assert len(receiver.stored()) == 1
 
 
-def test_an_instance_over_the_limit_is_out_of_resources(receiver: Receiver, tmp_path: Path) -> None:
+def test_bi_13_an_instance_over_the_limit_is_out_of_resources(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     receiver.settings = {"receiver": {"max_instance_mb": 1}}
     receiver.write_settings()
     receiver.start()
@@ -132,7 +143,7 @@ def test_a_full_disk_is_out_of_resources_and_what_was_kept_stays(
     assert len(peers.storescu(files, receiver.port, "ECHO").acknowledged) == 3
 
 
-def test_a_volume_that_runs_full_keeps_what_was_acknowledged_and_recovers(
+def test_ft_22_a_volume_that_runs_full_keeps_what_was_acknowledged_and_recovers(
     tmp_path: Path,
 ) -> None:
     require.root()
@@ -196,7 +207,7 @@ def test_an_error_of_ours_is_a_processing_failure_logged_once(
 ) -> None:
     receiver.prelude = (
         "from appliance.intake.filing import Filing\n"
-        "def broken(self, arrived): raise RuntimeError('a mistake of ours')\n"
+        "def broken(self, arrived, **words): raise RuntimeError('a mistake of ours')\n"
         "Filing.file = broken\n"
     )
     receiver.start()

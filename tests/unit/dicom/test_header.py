@@ -106,12 +106,17 @@ def test_text_is_read_by_its_character_set(charset: bytes, raw: bytes, shown: st
     assert read_header(data, LITTLE).patient_name == shown
 
 
+def test_bi_06_nothing_that_steers_a_terminal_reaches_the_index() -> None:
+    data = encoded(uids()) + element(0x0010, 0x0020, b"LO", b"1\x1b[31m\x9b2\r\n3\x7f")
+    assert read_header(data, LITTLE).patient_id == "1[31m2  3"
+
+
 def test_nul_never_reaches_the_index() -> None:
     data = encoded(uids()) + element(0x0010, 0x0020, b"LO", b"12\x0034\0")
     assert read_header(data, LITTLE).patient_id == "1234"
 
 
-def test_an_old_instance_without_patient_id_and_with_leading_zeros_is_accepted() -> None:
+def test_bi_07_an_old_instance_without_patient_id_and_with_leading_zeros_is_accepted() -> None:
     ds = uids()
     data = encoded(ds).replace(b"1.2.3.5\0", b"1.02.3.5")
     assert read_header(data, LITTLE).series_uid == "1.02.3.5"
@@ -154,14 +159,14 @@ def test_an_element_longer_than_the_data_set_is_refused_by_its_tag() -> None:
 
 
 @pytest.mark.parametrize("defined", [True, False])
-def test_64_levels_pass_and_65_do_not(defined: bool) -> None:
+def test_bi_11_64_levels_pass_and_65_do_not(defined: bool) -> None:
     assert read_header(nested(64, defined=defined), LITTLE).sop_instance_uid == "1.2.3"
     with pytest.raises(CannotUnderstand, match="64 levels"):
         read_header(nested(65, defined=defined), LITTLE)
 
 
 @pytest.mark.parametrize("levels", [400, 20_000])
-def test_deep_nesting_costs_no_stack_and_no_time(levels: int) -> None:
+def test_bi_11_deep_nesting_costs_no_stack_and_no_time(levels: int) -> None:
     data = nested(levels, defined=False)
     started = time.process_time()
     with pytest.raises(CannotUnderstand):
@@ -169,7 +174,7 @@ def test_deep_nesting_costs_no_stack_and_no_time(levels: int) -> None:
     assert time.process_time() - started < 1
 
 
-def test_a_deflate_bomb_is_inflated_only_so_far() -> None:
+def test_bi_12_a_deflate_bomb_is_inflated_only_so_far() -> None:
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     bomb = deflater.compress(
         encoded(uids()) + struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 400 * 2**20)
@@ -199,8 +204,18 @@ def test_a_missing_uid_does_not_match_and_is_named(keyword: str) -> None:
     assert refused.value.status == 0xA900
 
 
-@pytest.mark.parametrize("bad", [b"../../etc", b"1.2/3", b"1.2\\1.3", b"1" * 66, b"abc\xff"])
-def test_what_is_no_uid_is_not_understood(bad: bytes) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"../../etc",
+        b"1.2/3",
+        b"1.2\\1.3",
+        b"1" * 66,
+        b"abc\xff",
+        "1.\N{ARABIC-INDIC DIGIT TWO}".encode(),
+    ],
+)
+def test_bi_04_what_is_no_uid_is_not_understood(bad: bytes) -> None:
     data = element(0x0008, 0x0016, b"UI", b"1.2") + element(0x0008, 0x0018, b"UI", bad)
     data += element(0x0020, 0x000D, b"UI", b"1.2") + element(0x0020, 0x000E, b"UI", b"1.2")
     with pytest.raises(CannotUnderstand, match="SOP Instance UID"):
@@ -229,7 +244,7 @@ SEED = encoded(ct_slice(size=4))
        st.integers(0, len(SEED)), st.sampled_from([
            ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian,
            DeflatedExplicitVRLittleEndian]))  # fmt: skip
-def test_no_bytes_raise_anything_but_a_refusal(
+def test_bi_10_no_bytes_raise_anything_but_a_refusal(
     changes: list[tuple[int, int]], cut: int, syntax: str
 ) -> None:
     data = bytearray(SEED[:cut])

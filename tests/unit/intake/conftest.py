@@ -13,6 +13,7 @@ from appliance.disk.layout import Layout
 from appliance.index.database import Database
 from appliance.intake.filing import Kept, Sender
 from appliance.intake.take import Intake
+from appliance.settings import Receiver
 from tests.unit.intake.given import CT1, LITTLE, NOW, bytes_of
 
 
@@ -30,6 +31,18 @@ def intake(db: Database, layout: Layout) -> Intake:
 
 @pytest.fixture
 def send(intake: Intake, tmp_path: Path) -> Callable[..., Kept]:
+    return sender_of(intake, tmp_path)
+
+
+@pytest.fixture
+def intake_of(
+    db: Database, layout: Layout, tmp_path: Path
+) -> Callable[[Receiver], Callable[..., Kept]]:
+    """Send to an intake with these settings."""
+    return lambda rules: sender_of(Intake(db, layout, "BROOKBOX", lambda: rules), tmp_path)
+
+
+def sender_of(intake: Intake, tmp_path: Path) -> Callable[..., Kept]:
     def send(
         ds: Dataset,
         sender: Sender = CT1,
@@ -41,8 +54,8 @@ def send(intake: Intake, tmp_path: Path) -> Callable[..., Kept]:
         return intake.keep(
             bytes_of(ds, tmp_path) if data is None else data,
             sop_class_uid=request.get("sop_class_uid", ds.SOPClassUID),
-            sop_instance_uid=request.get("sop_instance_uid", ds.SOPInstanceUID),
-            transfer_syntax_uid=LITTLE,
+            sop_instance_uid=request.get("sop_instance_uid") or ds.SOPInstanceUID,
+            transfer_syntax_uid=request.get("transfer_syntax_uid", LITTLE),
             sender=sender,
             level=level,
             now=now,

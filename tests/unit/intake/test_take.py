@@ -75,25 +75,7 @@ def test_for_the_nodes_own_ae_title_there_is_a_reception_and_no_arrival(
     assert (count(db, schema.receptions), count(db, schema.arrivals)) == (1, 0)
 
 
-def test_other_content_under_a_known_uid_never_replaces_and_goes_to_quarantine(
-    db: Database, layout: Layout, send: Callable[..., Kept]
-) -> None:
-    ds = ct_slice()
-    send(ds)
-    before = stored(layout)[0].read_bytes()
-    ds.PatientComments = "changed"
-    kept = send(ds, Sender("ECHO", "CT2", "10.0.0.8", "a2"))
-    assert "first stays" in kept.note
-    assert kept.arrival_id is not None
-    assert stored(layout)[0].read_bytes() == before
-    (entry,) = quarantine.entries(layout)
-    assert entry.calling_ae_title == "CT2"
-    with db.read() as connection:
-        assert events.latest(connection, 1, kind="instance conflicts")
-    assert waiting(layout) == []
-
-
-def test_the_same_content_in_other_bytes_is_no_conflict(
+def test_bi_01_the_same_content_in_other_bytes_is_no_conflict(
     db: Database, layout: Layout, intake: Intake, tmp_path: Path
 ) -> None:
     ds = ct_slice()
@@ -124,7 +106,7 @@ def test_the_same_uid_in_another_study_keeps_the_first_and_leaves_no_stray_file(
     ds = ct_slice()
     first = ds.StudyInstanceUID
     send(ds)
-    ds.StudyInstanceUID = "1.2.3"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3", "1.2.3.1"
     kept = send(ds)
     assert len(stored(layout)) == 1
     assert len(quarantine.entries(layout)) == 1
@@ -136,7 +118,7 @@ def test_the_same_uid_in_another_study_keeps_the_first_and_leaves_no_stray_file(
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["one content", "eight contents"])
-def test_one_uid_from_eight_senders_at_once_is_one_row_and_all_succeed(
+def test_bi_03_one_uid_from_eight_senders_at_once_is_one_row_and_all_succeed(
     db: Database, layout: Layout, tmp_path: Path, same: bool
 ) -> None:
     ds = ct_slice()
@@ -219,7 +201,7 @@ def test_a_resend_gives_a_lost_file_its_bytes_back(
 
 
 @pytest.mark.parametrize("field", ["sop_class_uid", "sop_instance_uid"])
-def test_a_data_set_that_contradicts_its_request_is_quarantined(
+def test_bi_08_a_data_set_that_contradicts_its_request_is_quarantined(
     db: Database, layout: Layout, send: Callable[..., Kept], field: str
 ) -> None:
     with pytest.raises(DoesNotMatch, match="not the one of the request"):

@@ -250,9 +250,8 @@ def test_what_cannot_be_read_harms_no_other(tmp_path: Path) -> None:
         "for one in read_streams(folder).all: print(one.folder.name, *one.problems)\n"
     )
     with reached_by_nobody(tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-c", look, str(tmp_path)], capture_output=True, text=True, cwd=CHECKOUT
-        )
+        command = [sys.executable, "-c", look, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "a info.json: The folder cannot be read: Permission denied.",
