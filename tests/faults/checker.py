@@ -22,7 +22,9 @@ import psutil
 import pydicom
 import sqlalchemy as sa
 
+from appliance.disk import quarantine
 from appliance.disk.layout import Layout
+from appliance.disk.quarantine import Kind
 from appliance.index import schema as t
 from appliance.index.database import Database
 from tests.faults.measures import Outside, Usage, usage
@@ -73,7 +75,11 @@ def check(evidence: Evidence) -> list[str]:
 
 
 def acknowledged_is_kept(evidence: Evidence) -> Iterator[str]:
-    """Every instance for which a sender saw success is in the index, and its file is whole."""
+    """Every instance for which a sender saw success is in the index, and its file is whole.
+
+    What was held for a person is whole in quarantine instead; of what came or was kept
+    with other content under one UID, the one is in the index and the other there.
+    """
     with evidence.db.read() as connection:
         rows = {row.sop_instance_uid: row for row in connection.execute(sa.select(t.instances))}
         received = {
@@ -82,12 +88,49 @@ def acknowledged_is_kept(evidence: Evidence) -> Iterator[str]:
         }
     for row in rows.values():
         yield from _file_is_whole(evidence.data_root, row)
+    aside = _put_aside(Layout(evidence.data_root))
     for one in evidence.acknowledged:
         uid = str(pydicom.dcmread(one.file, stop_before_pixels=True, force=True).SOPInstanceUID)
-        if uid not in rows:
+        row = rows.get(uid)
+        if row is not None and _is_of(one.file, row, evidence.data_root):
+            pass
+        elif any(_same_content(one.file, path) for path in aside.get(uid, ())):
+            if row is None:
+                continue  # held: nothing was received for anybody yet
+        elif row is not None:
+            yield f"{uid} was acknowledged with content that is neither kept nor in quarantine"
+            continue
+        if row is None:
             yield f"{uid} was acknowledged and is not in the index"
         elif (one.called_ae_title, uid) not in received:
             yield f"{uid} was acknowledged for {one.called_ae_title}, which has no reception of it"
+
+
+def _put_aside(layout: Layout) -> dict[str, list[Path]]:
+    """Map SOP Instance UIDs to what was acknowledged once and is in quarantine now."""
+    found: dict[str, list[Path]] = {}
+    for entry in quarantine.entries(layout):
+        if entry.kind in (Kind.CONFLICT, Kind.HELD, Kind.REPLACED) and entry.status == 0x0000:
+            file = quarantine.file_of(layout, entry.id)
+            found.setdefault(entry.sop_instance_uid, []).append(file)
+    return found
+
+
+def _is_of(sent: Path, row: sa.Row, data_root: Path) -> bool:  # type: ignore[type-arg]
+    """Say whether an instance's row tells of this very content; one in other bytes is read."""
+    if "coerced" in row.marks or data_set_digest(sent) == row.dataset_sha256:
+        return True
+    kept = data_root / row.path
+    return not kept.is_file() or _same_content(sent, kept)  # I1 tells of a lost file already
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    """Compare two files as pydicom reads them: senders and DCMTK write one content in many ways."""
+    left, right = (pydicom.dcmread(path, force=True) for path in (one, other))
+    for ds in (left, right):
+        ds.remove_private_tags()
+        ds.pop("DataSetTrailingPadding", None)
+    return left == right
 
 
 def _file_is_whole(data_root: Path, row: sa.Row) -> Iterator[str]:  # type: ignore[type-arg]

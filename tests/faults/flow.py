@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appliance.index import job_list
 from tests.faults.checker import Acknowledged, Evidence, check
 from tests.faults.measures import Outside, Usage, usage
 from tests.kit import dicom
@@ -15,6 +16,8 @@ from tests.kit.node import Node
 from tests.kit.peers import Pacs
 from tests.kit.scripts import HELD, QUICK
 from tests.kit.waiting import wait_for
+
+_OPEN = job_list.Filter(states=("queued", "running"))
 
 
 @dataclass
@@ -24,6 +27,8 @@ class Flow:
     node: Node
     folder: Path
     called: str
+    calling: str = "CT1"
+    most_waiting: int = 0  # jobs; with more it waits before the next study.  0 is without end
     slices: int = 3
     acknowledged: list[Acknowledged] = field(default_factory=list)
     studies: int = 0
@@ -46,11 +51,14 @@ class Flow:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if self.most_waiting and self._waiting() >= self.most_waiting:
+                self._stop.wait(0.2)
+                continue
             self.studies += 1
             study = dicom.ct_study(self.slices, size=256)
             left = dicom.write_study(study, self.folder / f"{self.called}-{self.studies}")
             while left:
-                report = self.node.send(left, self.called)
+                report = self.node.send(left, self.called, self.calling)
                 got = set(report.acknowledged)
                 self.acknowledged += [
                     Acknowledged(file, self.called) for file in left if file in got
@@ -59,6 +67,10 @@ class Flow:
                 left = [file for file in left if file not in got]
                 if left:
                     time.sleep(0.3)  # a sender's own pause before it tries again
+
+    def _waiting(self) -> int:
+        with self.node.db.read() as connection:
+            return len(job_list.jobs_matching(connection, _OPEN, 100))
 
 
 class Town:
@@ -113,11 +125,15 @@ class Town:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.node.story()}") from None
         evidence = Evidence(
-            self.node.layout.root, self.node.db, self.told, [self.pacs.folder], [self.node.out],
+            self.node.layout.root, self.node.db, self.told, self.pacs_folders(), [self.node.out],
             outside_before=self._outside,
             processes_before=self._before, processes=self.node.family(),
         )  # fmt: skip
         return check(evidence)
+
+    def pacs_folders(self) -> list[Path]:
+        """List the folders in which a PACS holds each instance once."""
+        return [self.pacs.folder]
 
     def results_for_every_study(self) -> bool:
         """Say whether every job that was not superseded has its result at the PACS."""

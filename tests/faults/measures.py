@@ -96,6 +96,8 @@ def usage(processes: Iterable[psutil.Process]) -> dict[str, Usage]:
 def program_of(process: psutil.Process) -> str:
     """Name a process of the node: receiver, worker, gearmand, …"""
     words = process.cmdline()
+    if "supervisor.supervisord" in words:
+        return "supervisord"
     ours = [word for word in words if word in _PROGRAMS]
     if "appliance.cli" in words and ours:
         return ours[0]

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
+import pydicom
 import pytest
 import sqlalchemy as sa
 
 from appliance.dicom.header import Header
+from appliance.disk import quarantine
 from appliance.disk.layout import Layout, instance_path
 from appliance.index import arrivals, attempts, catalog, database, deliveries, events, jobs, migrate
 from appliance.index import schema as t
@@ -151,6 +153,12 @@ def flip_a_byte(sound: Sound) -> None:
     file.write_bytes(raw)
 
 
+def lose_other_content(sound: Sound) -> None:
+    ds = pydicom.dcmread(sound.sent)
+    ds.PatientComments = "another content under the same UID"
+    dicom.write(ds, sound.sent)
+
+
 def leave_an_orphan(sound: Sound) -> None:
     orphan = sound.layout.studies / "00" / "1.2.3.dcm"
     orphan.parent.mkdir(parents=True, exist_ok=True)
@@ -257,6 +265,7 @@ BROKEN: list[tuple[str, Callable[[Sound], None], str]] = [
     ("I1", lose_a_reception, "has no reception"),
     ("I1", lose_a_file, "no file"),
     ("I1", flip_a_byte, "not the one"),
+    ("I1", lose_other_content, "neither kept nor in quarantine"),
     ("I2", leave_an_orphan, "has no row"),
     ("I2", leave_a_temp, "left in incoming"),
     ("I3", leave_a_job_running, "still running"),
@@ -291,6 +300,32 @@ def test_what_is_broken_is_reported(
     break_it(sound)
     found = checker.check(sound.evidence)
     assert any(line.startswith(f"{invariant}:") and said in line for line in found), found
+
+
+@pytest.mark.parametrize("kind", ["held", "conflict"])
+def test_what_is_whole_in_quarantine_is_not_lost(sound: Sound, kind: str) -> None:
+    if kind == "held":
+        ds = dicom.ct_slice(5)
+        came = dicom.write(ds, sound.sent.with_name("held.dcm"))
+        sound.evidence.acknowledged = [*sound.evidence.acknowledged, Acknowledged(came, "ECHO")]
+    else:
+        lose_other_content(sound)
+        ds, came = pydicom.dcmread(sound.sent), sound.sent
+    assert checker.check(sound.evidence) != []
+    entry = quarantine.Entry(
+        id="", reason="", remedy="", status=0x0000, called_ae_title="ECHO", calling_ae_title="CT1",
+        address="", association_id="a1", sop_class_uid=ds.SOPClassUID,
+        sop_instance_uid=ds.SOPInstanceUID, transfer_syntax_uid="", received_at=NOW,
+        kind=quarantine.Kind(kind),
+    )  # fmt: skip
+    id = quarantine.keep(sound.layout, came, entry)
+    assert checker.check(sound.evidence) == []
+    file = quarantine.file_of(sound.layout, id)
+    raw = bytearray(file.read_bytes())
+    file.unlink()
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    assert checker.check(sound.evidence) != [], "its bytes must be whole"
 
 
 def test_a_process_that_keeps_descriptors_is_reported(sound: Sound) -> None:

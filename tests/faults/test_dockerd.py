@@ -85,7 +85,9 @@ def _why_waits(town: Town, job_id: int) -> str:
 
 
 @pytest.mark.timeout(240)
-def test_dockerd_killed_while_a_container_runs(private: PrivateEngine, tmp_path: Path) -> None:
+def test_ft_21_dockerd_killed_while_a_container_runs(
+    private: PrivateEngine, tmp_path: Path
+) -> None:
     town = Town(tmp_path, docker="auto", docker_url=private.url)
     town.start()
     try:
@@ -119,7 +121,36 @@ def test_dockerd_killed_while_a_container_runs(private: PrivateEngine, tmp_path:
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_killed_while_its_container_runs(shipped_images: Docker, tmp_path: Path) -> None:
+def test_ft_21_dockerd_started_again_while_a_container_runs(
+    private: PrivateEngine, tmp_path: Path
+) -> None:
+    town = Town(tmp_path, docker="auto", docker_url=private.url)
+    town.start()
+    try:
+        gate = contained_stream(town, "BOXED")
+        job, _ = one_running_one_waiting(town, "BOXED")
+        private.stop()  # in good order: it ends its containers
+        wait_for(lambda: _why_waits(town, job.id) == "Docker does not answer", "it waits", 60)
+        attempts = town.node.job(job.id).attempt
+        private.start()
+        wait_for(lambda: town.node.job(job.id).attempt > attempts, "the next attempt", 60)
+        gate.touch()
+        assert town.settle() == []
+        found = town.node.job(job.id)
+        # What the engine did to it counts for nothing, and nobody tried while it was away.
+        assert (found.state, found.attempt, found.tries) == ("succeeded", attempts + 1, 1)
+        assert attempts <= 2
+        assert town.results_for_every_study()
+        assert one_result_for_each(town)
+        assert containers(town, private.docker) == []
+    finally:
+        town.stop()
+
+
+@pytest.mark.timeout(240)
+def test_ft_11_a_worker_killed_while_its_container_runs(
+    shipped_images: Docker, tmp_path: Path
+) -> None:
     town = Town(tmp_path, docker="auto")
     town.start()
     try:

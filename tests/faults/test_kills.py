@@ -40,7 +40,7 @@ def test_a_kill_while_studies_flow_loses_and_doubles_nothing(town: Town, name: s
     assert town.results_for_every_study()
 
 
-def test_gearmand_killed_with_jobs_waiting_and_one_running(town: Town) -> None:
+def test_ft_15_gearmand_killed_with_jobs_waiting_and_one_running(town: Town) -> None:
     gate = town.held_stream("HELD")
     flow = town.flow("HELD")
     wait_for(
@@ -52,7 +52,7 @@ def test_gearmand_killed_with_jobs_waiting_and_one_running(town: Town) -> None:
     assert town.results_for_every_study()
 
 
-def test_a_worker_killed_with_a_job_running_runs_it_again_once(town: Town) -> None:
+def test_ft_11_a_worker_killed_with_a_job_running_runs_it_again_once(town: Town) -> None:
     gate = town.held_stream("HELD2")
     flow = town.flow("HELD2")
     wait_for(lambda: [j for j in town.node.jobs("HELD2") if j.state == "running"], "one runs")
@@ -66,7 +66,7 @@ def test_a_worker_killed_with_a_job_running_runs_it_again_once(town: Town) -> No
     assert town.results_for_every_study()
 
 
-def test_a_receiver_killed_in_the_middle_of_a_data_set_keeps_nothing_of_it(town: Town) -> None:
+def test_ft_02_a_receiver_killed_in_mid_data_set_keeps_nothing_of_it(town: Town) -> None:
     [file] = dicom.write_study(dicom.ct_study(1, size=1024), town.folder / "cut")
     gone = threading.Event()
 
@@ -98,7 +98,7 @@ def _kill_once(town: Town, event: evt.Event, gone: threading.Event) -> None:
         town.node.kill("receiver")
 
 
-def test_a_router_killed_in_the_middle_of_a_c_store_delivers_it_once(town: Town) -> None:
+def test_ft_20_a_router_killed_in_the_middle_of_a_c_store_delivers_it_once(town: Town) -> None:
     town.pacs.stop()
     town.pacs.start("--sleep-during", "2")
     flow = town.flow()
@@ -111,7 +111,7 @@ def test_a_router_killed_in_the_middle_of_a_c_store_delivers_it_once(town: Town)
     assert town.results_for_every_study()
 
 
-def test_supervisord_killed_comes_back_with_all_it_runs(town: Town) -> None:
+def test_ft_18_supervisord_killed_comes_back_with_all_it_runs(town: Town) -> None:
     flow = town.flow()
     wait_for(lambda: flow.studies > 1, "studies flow")
     before = {one.pid for one in town.node.processes("supervisord")}

@@ -158,6 +158,10 @@ class Node:
             self._own_folders[name] = str(folder / name.lower())
         return tuple(map(Path, self._own_folders.values()))
 
+    def add_to_environment(self, **values: str) -> None:
+        """Add variables to the node's environment, over what it would have."""
+        self._own_folders.update(values)
+
     def cli(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `brookbox …` on this node."""
         return subprocess.run(

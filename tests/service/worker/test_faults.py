@@ -1,4 +1,4 @@
-"""What a worker leaves when it is killed, sleeps, is stopped or errs."""
+"""What a worker leaves when it sleeps, is stopped, killed again and again, or errs."""
 
 from __future__ import annotations
 
@@ -7,81 +7,14 @@ import time
 from datetime import UTC, datetime
 
 import psutil
-import pytest
 
 from appliance.index import lanes
-from appliance.intake.adoption import adopt
-from appliance.streams.catalog import read_streams
 from tests.kit import dicom
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
 from tests.kit.scripts import HELD, QUICK
 from tests.kit.waiting import wait_for
 from tests.service.worker.lane_facts import in_order_of_start, open_gates, served
-
-
-def test_kill_of_the_worker_runs_the_job_again_and_registers_its_result_once(bench: Bench) -> None:
-    bench.stream("HELD", HELD)
-    bench.start("dispatcher")
-    worker = bench.start("worker")
-    bench.send_study(dicom.ct_study(2), "HELD")
-    [job] = bench.wait_for_jobs(1, "running")
-    wait_for(lambda: (bench.layout.job(job.id).output / "one.dcm").exists(), "it works", 20)
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
-    bench.start("worker")
-    open_gates(bench)
-    [job] = bench.wait_for_jobs(1, "succeeded")
-    assert (job.attempt, job.tries, job.result_count) == (2, 2, 1)
-    assert len(bench.results(job.id)) == 1
-
-
-# Each patches one function so that the first worker dies in it.
-DIES = """
-import os, signal
-from appliance.index import attempts
-from appliance.intake import results
-from appliance.worker import harvest, prepare, record, run_job
-from appliance.worker.plain_process import ProcessExecutor
-def dies(of, name, after):
-    whole = getattr(of, name)
-    def dying(*args, **kwargs):
-        if after:
-            whole(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-    setattr(of, name, dying)
-"""
-MOMENTS = {
-    "after the claim": "dies(run_job, 'prepare', False)",
-    "before the run": "dies(ProcessExecutor, 'run', False)",
-    "after the run": "dies(ProcessExecutor, 'run', True)",
-    "when a result is staged": "dies(results, 'stage', True)",
-    "before the results are registered": "dies(results, 'register', False)",
-    "when the results are linked": "dies(results, '_link_all', True)",
-    "when the results are registered": "dies(results, 'register', True)",
-}
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_kill_of_the_worker_at_any_moment_gives_the_results_once(bench: Bench, moment: str) -> None:
-    bench.stream("QUICK", QUICK)
-    bench.start("dispatcher")
-    worker = bench.start("worker", DIES + MOMENTS[moment] + "\n")
-    bench.send_study(dicom.ct_study(2), "QUICK")
-    worker.wait(40)
-    bench.start("worker")
-    [job] = bench.wait_for_jobs(1, "succeeded")
-    assert job.result_count == 1
-    [result] = bench.results(job.id)
-    folder = bench.layout.job(job.id)
-    wait_for(lambda: folder.record.exists() and not folder.input.exists(), "it is settled", 20)
-    assert (bench.layout.root / result.path).is_file()
-    stored = {path.stem for path in bench.layout.studies.rglob("*.dcm")}
-    assert len(stored) == 3
-    # What was linked stays for adoption, which the housekeeper calls.
-    adopt(bench.db, bench.layout, read_streams(bench.home / "streams"), datetime.now(UTC))
-    assert not list(bench.layout.incoming.glob("job-*"))
-    assert (bench.layout.root / result.path).is_file()
 
 
 def test_a_worker_that_slept_past_its_lease_gives_up_quietly(bench: Bench) -> None:
@@ -108,7 +41,7 @@ def test_a_worker_that_slept_past_its_lease_gives_up_quietly(bench: Bench) -> No
     assert bench.jobs()[0].state == "succeeded"
 
 
-def test_kill_of_gearmand_idle_with_jobs_waiting_and_with_one_running_loses_nothing(
+def test_ft_15_gearmand_killed_idle_with_jobs_waiting_and_with_one_running_loses_nothing(
     bench: Bench, gearmand: Gearmand
 ) -> None:
     bench.stream("HELD", HELD)
