@@ -27,8 +27,8 @@ def count(number: int, thing: str) -> str:
 
 
 def plural(thing: str) -> str:
-    """Say several of a thing: rules, deliveries."""
-    return f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    """Say several of a thing: rules, deliveries, days."""
+    return f"{thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeo" else f"{thing}s"
 
 
 def _said(count: float, step: int) -> str:

@@ -4,14 +4,16 @@
     ├── SettingsError          the settings file or an override is wrong
     ├── IndexUnavailable       the index cannot be read or written just now
     │   ├── WrongSchema        the index has another schema version than this program
-    │   └── WrongFolder        the index belongs to another data folder
+    │   ├── WrongFolder        the index belongs to another data folder
+    │   └── StudyGoing         the study is being erased just now
     ├── QueueUnavailable       gearmand does not answer
     ├── DiskError              a file could not be kept
     │   ├── NoSpace            the data volume is full
     │   └── SyncFailed         the kernel could not promise that the bytes are kept
     ├── InstanceRefused        a data set that cannot be kept as an instance (has a DIMSE status)
     │   ├── CannotUnderstand   its UIDs or its structure cannot be read (0xC000)
-    │   └── DoesNotMatch       it contradicts its request, or lacks a UID (0xA900)
+    │   ├── DoesNotMatch       it contradicts its request, or lacks a UID (0xA900)
+    │   └── Conflicts          it contradicts what is kept (0x0124)
     ├── StreamError            a stream folder is wrong
     │   └── StreamUnavailable  a good stream that cannot run on this machine now
     ├── RoutingError           routing.yaml is wrong
@@ -21,6 +23,8 @@
     ├── DeliveryError          a delivery cannot do what was asked
     ├── NodeError              the node cannot be started, or not be reached
     ├── BackupError            a backup cannot be made, or not be put back
+    ├── ErasureError           an erasure cannot be begun, or not be ended
+    ├── QuarantineError        something in quarantine cannot be taken out of it
     ├── PeerError              the other DICOM node did not do its part
     │   └── AssociationFailed  it gave no association, or ended it
     └── NotFound               what was asked for is not here
@@ -54,6 +58,10 @@ class WrongSchema(IndexUnavailable):
 
 class WrongFolder(IndexUnavailable):
     """The index belongs to another data folder."""
+
+
+class StudyGoing(IndexUnavailable):
+    """The study is being erased just now: what comes of it is taken when that has ended."""
 
 
 class QueueUnavailable(BrookboxError):
@@ -93,6 +101,12 @@ class DoesNotMatch(InstanceRefused):
     status = 0xA900
 
 
+class Conflicts(InstanceRefused):
+    """The data set contradicts what is kept, and the settings say that this is refused."""
+
+    status = 0x0124
+
+
 class StreamError(BrookboxError):
     """A stream folder is wrong."""
 
@@ -127,6 +141,14 @@ class NodeError(BrookboxError):
 
 class BackupError(BrookboxError):
     """A backup cannot be made, or cannot be put back."""
+
+
+class ErasureError(BrookboxError):
+    """An erasure cannot be begun, or cannot be ended."""
+
+
+class QuarantineError(BrookboxError):
+    """What is in quarantine stays there: it cannot be done with it what was asked."""
 
 
 class PeerError(BrookboxError):

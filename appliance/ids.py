@@ -6,10 +6,12 @@ None of them holds a received value, so each may stand in a path or a log.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,13 @@ _ENDED = (b"Z", b"X")
 def new_id() -> str:
     """Make a name that sorts by time: 11 digits of milliseconds and 12 of chance, in hex."""
     return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(6)}"
+
+
+def made_at(id: str) -> datetime:
+    """Say when `new_id` made this name; ValueError when it is none."""
+    if not re.fullmatch(r"[0-9a-f]{23}", id):
+        raise ValueError(f"{id!r} is no id")
+    return datetime.fromtimestamp(int(id[:11], 16) / 1000, UTC)
 
 
 @cache

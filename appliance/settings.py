@@ -62,9 +62,39 @@ class Receiver:
     allow_addresses: tuple[str, ...] = setting(
         (), "Networks that may connect, such as 10.1.0.0/16; none listed means all", live=True
     )
+    behind_nat: bool = setting(
+        False,
+        "All senders come from one address (NAT of a virtual machine, a proxy): "
+        "rules and limits by address are off",
+        live=True,
+    )
+    refusals_a_minute: int = setting(
+        20,
+        "Refusals for good of one address in a minute; further ones are answered after a pause; "
+        "0 is no limit",
+        low=0,
+        live=True,
+    )
     max_pdu_bytes: int = setting(131072, "Longest PDU that is accepted; 0 is unlimited", low=0)
     max_instance_mb: int = setting(
         4096, "Largest instance that is accepted, in MB", low=1, live=True
+    )
+    on_conflict: str = setting(
+        "keep-first",
+        "Other content under a known SOP Instance UID: keep-first keeps what is there, "
+        "replace takes the newer one, refuse answers 0x0124",
+        choices=("keep-first", "replace", "refuse"),
+        live=True,
+    )
+    warn_of_marks: bool = setting(
+        False,
+        "What is kept though it is not as the standard wants it is answered 0xB007, not 0x0000",
+        live=True,
+    )
+    coerce: bool = setting(
+        False,
+        "A missing SOP Instance, Series or Study UID is made, and answered 0xB000, not 0xA900",
+        live=True,
     )
     reserve_gb: float = setting(
         5.0,
@@ -228,6 +258,12 @@ class Housekeeper:
     logs_days: float = setting(
         90.0, "Job folders and their logs are kept so long", low=0, live=True
     )
+    quarantine_days: float = setting(
+        30.0,
+        "Files in quarantine are kept so long; those held for a person until one decides",
+        low=0,
+        live=True,
+    )
     high_percent: float = setting(
         85.0, "Above this use of the volume the oldest go early", low=1, high=99, live=True
     )
@@ -236,6 +272,51 @@ class Housekeeper:
     backup_hour_utc: int = setting(2, "Hour of the nightly backup, UTC", low=0, high=23, live=True)
     backups_kept: int = setting(7, "Nightly backups kept", low=1, live=True)
     beat_seconds: float = setting(60.0, "Pause between two heartbeats", low=1, live=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """When somebody is told that something is wrong, and how."""
+
+    failures_in_a_row: int = setting(
+        3, "Failures in a row of one stream that raise an alert", low=1, live=True
+    )
+    destination_minutes: float = setting(
+        30.0, "A destination that takes nothing for so long raises one", low=0.01, live=True
+    )
+    waiting_minutes: float = setting(
+        120.0, "A study that waits for its stream for so long raises one", low=0.01, live=True
+    )
+    restarts_in_an_hour: int = setting(
+        3, "Restarts of one process within an hour that raise one", low=1, live=True
+    )
+    clock: bool = setting(
+        True, "Whether a clock that the kernel calls unsynchronised raises one", live=True
+    )
+    certificates: tuple[str, ...] = setting(
+        (), "PEM files of certificates to watch, such as that of a proxy in front", live=True
+    )
+    certificate_days: float = setting(
+        30.0, "A certificate that expires within so many days raises one", low=0, live=True
+    )
+    webhook_url: str = setting(
+        "", "Where alerts are posted to, as JSON without patients' data", live=True
+    )
+    webhook_token_file: str = setting(
+        "", "File of a token that is sent along as Authorization: Bearer", live=True
+    )
+    mail_host: str = setting("", "Mail server that takes alerts; empty is none", live=True)
+    mail_port: int = setting(25, "Its TCP port", low=1, high=65535, live=True)
+    mail_security: str = setting(
+        "starttls",
+        "How the way to it is kept: starttls, tls from the start, or none",
+        choices=("starttls", "tls", "none"),
+        live=True,
+    )
+    mail_from: str = setting("", "Sender of the mails", live=True)
+    mail_to: tuple[str, ...] = setting((), "Who gets them", live=True)
+    mail_user: str = setting("", "Name to log in with; empty is without a login", live=True)
+    mail_password_file: str = setting("", "File of its password", live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +333,7 @@ class Settings:
     router: Router = field(default_factory=Router)
     web: Web = field(default_factory=Web)
     housekeeper: Housekeeper = field(default_factory=Housekeeper)
+    alerts: Alerts = field(default_factory=Alerts)
     source: Path | None = None
     home: Path = field(default_factory=Path.cwd)
 

@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from appliance.settings import Settings
 from appliance.settings_declared import Declared
@@ -51,6 +52,8 @@ def checked(one: Declared, raw: Any) -> Any:
         _check_servers(value)
     if one.name == "address":
         _check_address(value)
+    if one.name == "webhook_url":
+        _check_webhook(value)
     return value
 
 
@@ -61,6 +64,10 @@ def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for other, other_address, other_port in listeners[:number]:
             if port == other_port and _overlap(address, other_address):
                 yield (name, other), f"{name} and {other} are both {port}: each needs its own."
+    alerts = settings.alerts
+    if alerts.mail_host and not (alerts.mail_from and alerts.mail_to):
+        needs = ("alerts.mail_host", "alerts.mail_from", "alerts.mail_to")
+        yield needs, "alerts.mail_host needs alerts.mail_from and alerts.mail_to: say both."
     high, low = settings.housekeeper.high_percent, settings.housekeeper.low_percent
     if high <= low:
         names = ("housekeeper.high_percent", "housekeeper.low_percent")
@@ -133,6 +140,18 @@ def _check_servers(servers: tuple[str, ...]) -> None:
         if not found or not 1 <= int(found[1]) <= 65535:
             wanted = "must be host:port, such as 127.0.0.1:4730, with a port from 1 to 65535"
             raise ValueError(f"{wanted}, not {server!r}.")
+
+
+def _check_webhook(text: str) -> None:
+    wanted = "must be an address as https://host/path, without a password in it"
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_good = is_good and parts.username is None and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_good = False
+    if text and not (is_good and text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError(f"{wanted}, not {_shown(text)}.")
 
 
 def _check_address(text: str) -> None:

@@ -14,6 +14,7 @@ from appliance.cli.asked import Asked, pass_asked, who
 from appliance.cli.index import waiting
 from appliance.disk.copies import LeftOut
 from appliance.disk.layout import Layout
+from appliance.erasure import again
 from appliance.errors import BackupError
 from appliance.health import backup_folders, backups, from_files, node_lock
 from appliance.health.backups import Backup, Restored
@@ -88,15 +89,22 @@ def restore(asked: Asked, folder: Path, yes: bool) -> None:
     with node_lock.held(layout.run):
         node_lock.wait_for_leftovers(layout.root, 60)
         now = datetime.now(UTC)
+        before = again.remember(settings, show.note)
         done = backups.restore_backup(settings, found, now)
         caught_up = from_files.catch_up(settings, found.made_at, now, who(), show.complain)
+        erased = again.forget_again(settings, before, who(), now)
     missing = _missing_files(settings)
     if asked.as_json:
         show.as_json(
-            {"restored": done, "came_after_it": caught_up, "instances_without_file": missing}
+            {
+                "restored": done,
+                "came_after_it": caught_up,
+                "instances_without_file": missing,
+                "erased_again": erased,
+            }
         )
     else:
-        _tell_restored(found, done, caught_up, missing)
+        _tell_restored(found, done, caught_up, [*erased, *_without_files(missing)])
 
 
 def _tell_left_out(left_out: Sequence[LeftOut], title: str) -> None:
@@ -109,7 +117,9 @@ def _tell_left_out(left_out: Sequence[LeftOut], title: str) -> None:
         click.echo(f"  and {len(left_out) - _SHOWN} more: left_out in {backup_folders.MANIFEST}")
 
 
-def _tell_restored(found: Backup, done: Restored, caught_up: CaughtUp, missing: int) -> None:
+def _tell_restored(
+    found: Backup, done: Restored, caught_up: CaughtUp, more: Sequence[str]
+) -> None:
     click.echo(f"The index of {show.printable(found.made_at)} UTC is back.")
     if done.files:
         click.echo(f"{done.files} {'file was' if done.files == 1 else 'files were'} put back.")
@@ -130,11 +140,15 @@ def _tell_restored(found: Backup, done: Restored, caught_up: CaughtUp, missing: 
         "The backup does not hold these, put them back by hand:",
     )
     _tell_caught_up(caught_up)
-    if missing:
-        click.echo(
-            f"Instances of the index without a file here: {missing}. See: brookbox index check"
-        )
+    for sentence in more:
+        click.echo(sentence)
     click.echo("Start the node: brookbox up")
+
+
+def _without_files(missing: int) -> list[str]:
+    if not missing:
+        return []
+    return [f"Instances of the index without a file here: {missing}. See: brookbox index check"]
 
 
 def _tell_caught_up(caught_up: CaughtUp) -> None:

@@ -7,6 +7,7 @@ so the statement cannot say another thing than the node does.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 
 import click
@@ -16,24 +17,40 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 import appliance
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
-from appliance.dicom import names, statuses
-from appliance.settings import Settings
+from appliance.dicom import marks, names, statuses
+from appliance.settings import Receiver, Settings
 from appliance.streams.catalog import Stream, streams_of
 
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _REJECTS = (
     (1, 1, 3, "The calling AE title or the address may not connect."),
     (1, 1, 7, "The called AE title names no stream, or one that is broken or switched off."),
-    (2, 3, 1, "There is no room, or too many studies wait for the stream; try again later."),
+    (
+        2,
+        3,
+        1,
+        "There is no room, too many studies wait for the stream, or the address was refused "
+        "too often just now; try again later.",
+    ),
     (2, 3, 2, "Too many associations are open; try again later."),
 )
 _STATUSES = (
     (statuses.SUCCESS, "The instance and its reception are kept: on the disk, and in the index."),
+    (statuses.COERCED, "The same; it lacked a UID, which the node made (`receiver.coerce`)."),
+    (statuses.MARKED, "The same; it is marked, see below (`receiver.warn_of_marks`)."),
+    (statuses.NOT_AUTHORISED, "It contradicts what is kept (`receiver.on_conflict: refuse`)."),
     (statuses.OUT_OF_RESOURCES, "It could not be kept just now: no room, or larger than allowed."),
     (statuses.DOES_NOT_MATCH, "Its UIDs are not those of the request, or one is missing."),
     (statuses.CANNOT_UNDERSTAND, "Its structure cannot be read; the bytes are in quarantine."),
     (statuses.PROCESSING_FAILURE, "An unexpected error; the node's log has it."),
 )
+
+_ON_CONFLICT = {
+    "keep-first": "the first stays, the second goes to quarantine and is answered 0x0000.",
+    "replace": "the newer one is kept, the older one goes to quarantine; the answer is 0x0000. "
+    "A result of this node is never replaced.",
+    "refuse": "the first stays, the second goes to quarantine and is answered 0x0124.",
+}
 
 
 @click.command()
@@ -148,14 +165,49 @@ def _scp(settings: Settings) -> Iterator[str]:
     yield from (
         "",
         "An instance that is known already is answered with success and kept once; its reception",
-        "is recorded for each called AE title. One with a known SOP Instance UID and other content",
-        "goes to quarantine, is answered with success, and never replaces the first.",
+        "is recorded for each called AE title. Two are the same when what they say is the same, in",
+        "whatever transfer syntax without compression.",
+        "",
+        *_conflicts(rules),
+        "",
+        *_marked(rules),
         "",
         "File Meta Information (PS3.10 7.1): Source AE Title (0002,0016) is the node's, Sending",
         "(0002,0017) the calling and Receiving AE Title (0002,0018) the called one, with their",
         "presentation addresses (0002,0026 to 0002,0028).",
         "",
     )
+
+
+def _conflicts(rules: Receiver) -> list[str]:
+    answer = "0x0124" if rules.on_conflict == "refuse" else "0x0000"
+    return _filled(
+        f"Other content under a known SOP Instance UID: {_ON_CONFLICT[rules.on_conflict]} An "
+        "instance whose Study Instance UID is that of a study of another patient, or whose Series "
+        "Instance UID is that of a series of another study, does not join: it is answered "
+        f"{answer} and held in quarantine until a person decides. Two patients are told apart by "
+        "the Patient ID; by name and birth date where the ID is the same; by the name where an ID "
+        "is missing."
+    )
+
+
+def _marked(rules: Receiver) -> list[str]:
+    answer = "0xB007, the finding as Error Comment," if rules.warn_of_marks else "0x0000"
+    found = "; ".join(words for code, words in marks.WORDS.items() if code != marks.COERCED)
+    missing = "answered 0xA900."
+    if rules.coerce:
+        missing = (
+            "made by the node, unless the data set is deflated: the SOP Instance UID is the "
+            "request's, the others are derived under 2.25. The answer is 0xB000."
+        )
+    return _filled(
+        f"What hurts nobody is kept, marked and answered {answer} when: {found}. A SOP Instance, "
+        f"Study Instance or Series Instance UID that is missing is {missing}"
+    )
+
+
+def _filled(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, break_on_hyphens=False)
 
 
 def _scu(settings: Settings) -> Iterator[str]:
@@ -208,10 +260,16 @@ def _network(settings: Settings) -> Iterator[str]:
         f"{rules.network_timeout_seconds:g} s of silence.",
         "Every character set of PS3.3 C.12.1.1.2 is kept as sent; pages show Unicode.",
         f"Calling AE titles: {', '.join(rules.allow_calling) or 'all may connect'}.",
-        f"Addresses: {', '.join(rules.allow_addresses) or 'all may connect'}.",
+        f"Addresses: {_addresses(rules)}.",
         "AE titles are no authentication: keep the port inside a protected network.",
         "",
     )
+
+
+def _addresses(rules: Receiver) -> str:
+    if rules.behind_nat:
+        return "all may connect, since those of the senders are hidden (receiver.behind_nat)"
+    return ", ".join(rules.allow_addresses) or "all may connect"
 
 
 def _serving(settings: Settings) -> list[Stream]:

@@ -15,6 +15,7 @@ from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, RoutingError, SettingsError
 from appliance.health import machine_checks, node_checks, node_lock
 from appliance.health.finding import Finding, is_well, ok, warn, wrong
+from appliance.health.sender_checks import check_senders
 from appliance.housekeeper import clock
 from appliance.index.database import Database, open_index
 from appliance.settings import Settings
@@ -59,6 +60,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from machine_checks.check_space(settings)
     yield from machine_checks.check_programs(settings)
     yield from machine_checks.check_ports(settings, listening(settings), runs)
+    yield from check_senders(settings)
     index = list(node_checks.check_index(settings))
     yield from index
     db = _opened(settings) if all(one.level == "ok" for one in index) else None
@@ -80,6 +82,7 @@ def _with_index(settings: Settings, db: Database | None, runs: bool) -> Iterable
     newest = node_checks.newest_time(db) if db is not None else None
     yield from machine_checks.check_clocks(newest, clock.why_stopped(run), datetime.now(UTC))
     yield from node_checks.check_quarantine(settings, datetime.now(UTC))
+    yield from node_checks.check_erasures(settings)
     yield from node_checks.check_backups(settings, datetime.now(UTC))
     yield from node_checks.check_streams(settings, db, runs)
     if db is not None:

@@ -11,6 +11,7 @@ from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked, who
 from appliance.disk.layout import Layout
+from appliance.erasure import again
 from appliance.errors import IndexUnavailable
 from appliance.health import from_files, node_lock, stored_files
 from appliance.health.from_files import Made
@@ -102,7 +103,9 @@ def rebuild(asked: Asked, yes: bool) -> None:
         former = _former(settings)
         show.note(f"Files do not tell: {NOT_IN_FILES}.")
         confirm("Make the index again from the files?", yes=yes)
+        before = again.remember(settings, show.note)
         made = from_files.make_again(settings, former, datetime.now(UTC), who(), show.complain)
+        erased = again.forget_again(settings, before, who(), datetime.now(UTC))
     if asked.as_json:
         show.as_json(
             {
@@ -111,10 +114,13 @@ def rebuild(asked: Asked, yes: bool) -> None:
                 "former_read": former is not None,
                 "unended_jobs": made.fates,
                 "unsent_jobs": former.unsent if former else None,
+                "erased_again": erased,
             }
         )
     else:
         _tell_made(made, former)
+        for sentence in erased:
+            click.echo(sentence)
 
 
 @index.command()

@@ -46,7 +46,13 @@ COMMANDS = {
     "index": ("index", "index", "The index: check, rebuild, adopt, migrate-status."),
     "backup": ("backup", "backup", "Back up index and settings into a folder."),
     "restore": ("backup", "restore", "Put a backup back."),
-    "quarantine": ("quarantine", "quarantine", "What could not be kept: list, show, remove."),
+    "forget": ("forget", "forget", "Erase a patient or a study for good."),
+    "quarantine": (
+        "quarantine",
+        "quarantine",
+        "What could not be kept: list, show, get, retry, take-in, remove.",
+    ),
+    "alerts": ("alerts", "alerts", "What is wrong with the node: list, test."),
     "events": ("events", "events", "Who did what to which study."),
     "conformance": ("conformance", "conformance", "Print this node's DICOM conformance statement."),
     "housekeeper-confirm": (

@@ -101,7 +101,9 @@ def _migrate(settings: Settings, say: Say) -> None:
         if not migrate.needs_migration(db):
             belonging.claim(db, settings)
             return
-        if found is not None:
+        if found is None:
+            _refuse_lost(settings)
+        else:
             now = datetime.now(UTC)
             name = f"before-{migrate.wanted_version()}-{now:%Y%m%dT%H%M%SZ}"
             if why_not := why_no_save(settings):
@@ -115,6 +117,19 @@ def _migrate(settings: Settings, say: Say) -> None:
             say(f"The index went from schema {found} to {migrate.wanted_version()}.")
     finally:
         db.close()
+
+
+def _refuse_lost(settings: Settings) -> None:
+    """Raise NodeError when studies stand here that a new, empty index would not know of.
+
+    The housekeeper would take them for what a crash left, and remove them.
+    """
+    studies = Layout(settings.data_root).studies
+    if any(path.is_file() for path in studies.rglob("*")):
+        raise NodeError(
+            f"the index is gone, or index.url names another one: it is empty, and {studies} is not",
+            remedy="brookbox restore BACKUP, or, without a backup: brookbox index rebuild",
+        )
 
 
 def in_child(work: Callable[[], None], complain: Callable[[BrookboxError], None]) -> bool:

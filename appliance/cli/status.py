@@ -7,6 +7,7 @@ import click
 from appliance.amounts import count, of_disk, of_memory
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
+from appliance.cli.week import show_week
 from appliance.disk.layout import Layout
 from appliance.errors import NodeError
 from appliance.health import node_lock
@@ -16,13 +17,16 @@ from appliance.settings import Settings
 
 
 @click.command()
-@click.option("--resources", is_flag=True, help="Also memory and CPU of each process.")
+@click.option("--resources", is_flag=True, help="Memory and CPU of each process instead.")
+@click.option("--week", is_flag=True, help="The node's own numbers of the last week instead.")
 @pass_asked
-def status(asked: Asked, resources: bool) -> int:
+def status(asked: Asked, resources: bool, week: bool) -> int:
     """What runs, what waits, and what hinders it."""
     settings = asked.settings()
     if resources:
         return _resources(asked, settings)
+    if week:
+        return show_week(asked)
     db = asked.open_index()
     view = overview(settings, db)
     db.close()
@@ -50,16 +54,30 @@ def _show(settings: Settings, view: Overview) -> None:
             ("disk", f"{of_disk(view.free_bytes)} of {of_disk(view.size_bytes)} free"),
             ("refused", view.refuses),
             ("try", view.refuses_remedy),
-            ("quarantine", _quarantined(view.quarantined)),
+            ("quarantine", _quarantined(view.quarantined, view.held)),
+            ("erasures", _erasures(view.erasures)),
             ("gearmand", view.gearmand or "answers"),
+            ("alerts", _alerts(view.alerts)),
         ]
     )
 
 
-def _quarantined(files: int) -> str:
-    if not files:
+def _quarantined(lately: int, held: int) -> str:
+    told = [f"{count(lately, 'file')} in the last 24 hours"] if lately else []
+    told += [f"{count(held, 'file')} held for a person to decide"] if held else []
+    return f"{', '.join(told)}: brookbox quarantine list" if told else ""
+
+
+def _alerts(sentences: tuple[str, ...]) -> str:
+    if not sentences:
         return ""
-    return f"{count(files, 'file')} in the last 24 hours: brookbox quarantine list"
+    return f"{count(len(sentences), 'alert')}: brookbox alerts"
+
+
+def _erasures(begun: tuple[str, ...]) -> str:
+    if not begun:
+        return ""
+    return f"{count(len(begun), 'erasure')} not finished: brookbox forget --finish"
 
 
 def _row(one: StreamState) -> tuple[object, ...]:

@@ -126,7 +126,7 @@ def _take(intake: Intake, path: Path, stream: Stream, now: datetime) -> Kept | N
     sender = Sender(stream.ae_title, "STREAMS-RUN", "127.0.0.1", "run")
     try:
         meta, header, _ = part10.read_file(path)
-        return intake.keep(
+        kept = intake.keep(
             path,
             sop_class_uid=header.sop_class_uid,
             sop_instance_uid=header.sop_instance_uid,
@@ -138,6 +138,10 @@ def _take(intake: Intake, path: Path, stream: Stream, now: datetime) -> Kept | N
     except InstanceRefused as error:
         show.note(f"{path} is left out: {error}")
         return None
+    if kept.is_held:
+        show.note(f"{path} is left out: {kept.note}")
+        return None
+    return kept
 
 
 def _run(

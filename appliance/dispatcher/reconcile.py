@@ -63,8 +63,11 @@ def put_lost_jobs_back(
     return len(lost)
 
 
-def tell_why_jobs_wait(db: Database, streams: Streams, now: datetime) -> None:
-    """Write beside the queued jobs of each stream what hinders them, if anything does."""
+def tell_why_jobs_wait(db: Database, streams: Streams, now: datetime, outage: str = "") -> None:
+    """Write beside the queued jobs of each stream what hinders them, if anything does.
+
+    `outage` is a sentence while gearmand is away.
+    """
     with db.read() as connection:
         waiting = {job.ae_title for job in job_list.queued(connection)}
         fresh = lanes.lanes_since(connection, now - LANE_SILENCE) if waiting else []
@@ -72,7 +75,8 @@ def tell_why_jobs_wait(db: Database, streams: Streams, now: datetime) -> None:
         own = [
             lane for lane in fresh if lane.ae_title == ae_title and not is_dead_process(lane.worker)
         ]
-        jobs.set_wait_reason(db, ae_title, _why(ae_title, own, streams, bool(fresh)), now)
+        why = _why(ae_title, own, streams, bool(fresh)) or outage
+        jobs.set_wait_reason(db, ae_title, why, now)
 
 
 def _why(ae_title: str, own: list[Lane], streams: Streams, has_workers: bool) -> str:

@@ -16,11 +16,13 @@ from appliance.errors import IndexUnavailable, QueueUnavailable
 from appliance.index import job_list
 from appliance.index.database import Database
 from appliance.index.job_list import Queued
+from appliance.queue.depth import look
 from appliance.queue.rings import Ring, Rings
 from appliance.settings import Queue
 
 _OUTAGE_PAUSE_SECONDS = 1.0
 _LOOK_PAUSE_SECONDS = 0.5
+_ASK_SECONDS = 2.0
 
 
 class Ringer(threading.Thread):
@@ -43,6 +45,14 @@ class Ringer(threading.Thread):
         self._all_at = 0.0  # monotonic: when everything is rung again
         self._due_at = float("inf")  # monotonic: when the next deferred job falls due
         self._is_down = False
+
+    @property
+    def outage(self) -> str:
+        """Say that gearmand does not answer; "" while it does."""
+        if not self._is_down:
+            return ""
+        seconds = self._settings().ring_again_seconds
+        return f"gearmand does not answer: workers look by themselves every {seconds:g} s."
 
     def ring(self, ring: Ring) -> None:
         """Ring for a job at once."""
@@ -118,6 +128,9 @@ class Ringer(threading.Thread):
             queued = job_list.queued(connection)
         ready = [job for job in queued if job.not_before is None or job.not_before <= now]
         new = [job for job in ready if again or self._rung.get(job.id) != job.attempt]
+        if again and not new:
+            # Nothing to ring with: it is asked instead, so that an outage is known of at once.
+            look(self._settings().servers, _ASK_SECONDS)
         self._rings.ring_all([Ring(job.id, job.ae_title, job.priority) for job in new])
         self._rung = {job.id: job.attempt for job in ready}
         self._due_at = time.monotonic() + _seconds_to_next(queued, now)

@@ -27,6 +27,7 @@ from appliance.queue.rings import Ring
 from appliance.settings import Queue, Settings
 from appliance.streams import served
 from appliance.streams.catalog import Stream, StreamWatcher
+from appliance.streams.told import Told
 
 _TICK = timedelta(seconds=5)
 _WHY = timedelta(seconds=2)
@@ -67,11 +68,13 @@ class Dispatcher:
         self._life = life
         self._root = settings.data_root
         self._streams = StreamWatcher.of(settings)
+        self._told = Told()
         self._ringer = Ringer(db, self._queue_settings, self._stumble)
         self._me = str(ids.this_process())
         self._tick_at = self._beat_at = self._why_at = datetime.min.replace(tzinfo=UTC)
         self._stuck: dict[int, datetime] = {}  # arrivals that a mistake of ours kept from launch
         self._is_index_away = self._has_stumbled = False
+        self._says = ""
         self._clock = reconcile.Clock()
 
     def loop(self) -> int:
@@ -107,18 +110,23 @@ class Dispatcher:
 
     def _put_right(self, now: datetime) -> None:
         if now >= self._beat_at or self._beat_at - now > _BEAT:
-            beats.beat(self._db, self._me, "dispatcher", now)
+            beats.beat(self._db, self._me, "dispatcher", now, self._says)
             self._beat_at = now + _BEAT
         if now >= self._why_at or self._why_at - now > _WHY:
-            reconcile.tell_why_jobs_wait(self._db, self._streams.current(), now)
+            outage = self._ringer.outage
+            reconcile.tell_why_jobs_wait(self._db, self._streams.current(), now, outage)
+            if outage != self._says:
+                self._says = outage
+                beats.beat(self._db, self._me, "dispatcher", now, outage)
             self._why_at = now + _WHY
         if now >= self._tick_at or self._tick_at - now > _TICK:
             reconcile.close_dead_associations(self._db, now)
             if self._put_jobs_back(now):
                 self._ringer.look()
                 bells.ring(Layout(self._root).run, "router")  # one may have failed for good
-            serving = self._streams.current().serving()
-            served.note(self._root, (stream.folder.name for stream in serving))
+            streams = self._streams.current()
+            self._told.tell(streams)
+            served.note(self._root, (stream.folder.name for stream in streams.serving()))
             self._tick_at = now + _TICK
 
     def _put_jobs_back(self, now: datetime) -> int:

@@ -30,12 +30,14 @@ class Ears:
 
     `on_ring` gets the job id of a ring; None means that it should look by itself:
     the connection is new (rings may have been lost), or nothing rang for
-    `look_again_seconds`.  `should_stop` is asked at least each second.
+    `look_again_seconds`.  `on_stray` is told of a ring that is no job id.  `should_stop`
+    is asked at least each second.
     """
 
     on_ring: Callable[[int | None], None]
     should_stop: Callable[[], bool]
     look_again_seconds: float = 30.0
+    on_stray: Callable[[], None] = lambda: None
 
 
 def listen(servers: Sequence[str], ae_title: str, name: str, ears: Ears) -> None:
@@ -88,7 +90,7 @@ class _Worker(GearmanWorker):  # type: ignore[misc]
     def _on_job(self, worker: Any, job: Any) -> bytes:
         job_id = _job_id(job.data)
         if job_id is None:
-            logs.get().warning("a ring was no job id", said=repr(job.data[:80]))
+            self._ears.on_stray()
         else:
             self._look(job_id)
         return b""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance import logs
+from appliance.errors import NotFound
 from appliance.index import arrivals, catalog, deliveries, events, job_list, jobs
 from appliance.index.catalog import Instance
 from appliance.index.database import Database
@@ -98,7 +99,10 @@ def _write(db: Database, job: Job, what: Plan, note: str, now: datetime) -> bool
     It may have been superseded, held or queued again since it was listed.
     """
     with db.write() as connection:
-        seen = jobs.get(connection, job.id)
+        try:
+            seen = jobs.get(connection, job.id)
+        except NotFound:  # its study was erased
+            return False
         if _version(seen) != _version(job):
             return False
         if not deliveries.mark_routed(connection, job.id, note, now):

@@ -23,6 +23,7 @@ from appliance.worker.endings import Ending, Facts, ending, never_started, unava
 from appliance.worker.executor import Ended, Run, Waits, Watch
 from appliance.worker.gpus import gpu_devices
 from appliance.worker.log_file import LogFile
+from appliance.worker.models import models_folder, why_no_models
 from appliance.worker.output_watch import OutputWatch
 from appliance.worker.profile import Ground, Place, User
 from appliance.worker.running_container import RunningContainer
@@ -63,9 +64,8 @@ class ContainerExecutor:
             return Waits(f"Stream {stream.ae_title} names no image", "add image to its info.json")
         if info.gpus > len(gpu_devices()):
             return Waits("It waits for a worker with a GPU", "start a worker on such a machine")
-        if info.models and not (stream.folder / info.models).is_dir():
-            folder = stream.folder / info.models
-            return Waits(f"The folder of its models, {folder}, is not there", "copy it there")
+        if waits := why_no_models(stream):
+            return waits
         try:
             image = self._docker.image(info.image)
             if image is None:
@@ -196,8 +196,8 @@ class ContainerExecutor:
         ]
         if folder.info.exists():
             places.append(Place(folder.info.absolute(), "/job/info.json"))
-        if info.models:
-            places.append(Place((run.stream.folder / info.models).resolve(), "/models"))
+        if models := models_folder(run.stream):
+            places.append(Place(models, "/models"))
         if info.memory or is_magickbox:
             kept = self._memory(run.stream)
             folders.give(kept, user.uid, user.gid)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from urllib.parse import quote
 
-from appliance.disk.layout import JobFolder
+from appliance.disk.layout import JobFolder, Layout
 
 _PATIENCE_SECONDS = 300
 
@@ -73,9 +72,8 @@ def has_foreign_files(path: Path) -> bool:
 
 
 def memory_folder(data_root: Path, ae_title: str) -> Path:
-    """Make and name the kept folder of a stream; an AE title is no path, so it is quoted."""
-    name = quote(ae_title, safe="").replace(".", "%2E")
-    folder = data_root / "memory" / name
+    """Make and name the kept folder of a stream."""
+    folder = Layout(data_root).memory(ae_title)
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

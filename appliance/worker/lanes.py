@@ -49,7 +49,7 @@ class Lane(threading.Thread):
         """Listen and work until closed."""
         queue = self._site.settings.queue
         pid = self._site.worker.split("/")[1]
-        ears = Ears(self._on_ring, self._is_over, queue.ring_again_seconds)
+        ears = Ears(self._on_ring, self._is_over, queue.ring_again_seconds, self._on_stray)
         listen(queue.servers, self.ae_title, f"brookbox-worker-{pid}-{self.number}", ears)
 
     def drain(self) -> None:
@@ -73,12 +73,17 @@ class Lane(threading.Thread):
 
     def _on_ring(self, job_id: int | None) -> None:
         try:
+            if job_id is not None and self._site.strays.is_stray(job_id, self.ae_title):
+                self._site.strays.note(self.ae_title, "a job that it does not have")
             self.drain()
         except IndexUnavailable as error:
             logs.get().warning("the index is away, the lane waits", said=str(error))
         # The boundary of a lane: a mistake of ours must not end it.
         except Exception:  # noqa: BLE001
             logs.get().exception("a lane stumbled", stream=self.ae_title)
+
+    def _on_stray(self) -> None:
+        self._site.strays.note(self.ae_title, "what is no job's number")
 
     def _who_runs(self) -> tuple[Stream, Executor] | None:
         stream = self._site.streams.find(self.ae_title)

@@ -30,6 +30,7 @@ from appliance.worker.endings import Ending, Facts, ending, never_started, unava
 from appliance.worker.executor import Ended, Run, Waits, Watch
 from appliance.worker.gpus import gpu_devices
 from appliance.worker.log_file import LogFile
+from appliance.worker.models import models_folder, why_no_models
 from appliance.worker.output_watch import OutputWatch
 from appliance.worker.plan import NOBODY, TOKEN, Places, plan_for
 from appliance.worker.running_process import (
@@ -64,9 +65,8 @@ class ProcessExecutor:
             return Waits(f"Stream {title} names no command", "add command to its info.json")
         if info.gpus > len(gpu_devices()):
             return Waits("It waits for a worker with a GPU", "start a worker on such a machine")
-        if info.models and not (stream.folder / info.models).is_dir():
-            folder = stream.folder / info.models
-            return Waits(f"The folder of its models, {folder}, is not there", "copy it there")
+        if waits := why_no_models(stream):
+            return waits
         return self._not_trusted(stream) or self._not_possible(stream)
 
     def wants_copy(self, stream: Stream) -> bool:
@@ -186,7 +186,7 @@ class ProcessExecutor:
             info=told / "info.json",
             stream=stream.folder.absolute(),
             base=base if base.is_dir() else None,
-            models=(stream.folder / info.models).resolve() if info.models else None,
+            models=models_folder(stream),
             memory=memory,
             home=None if self.is_confined else _made(folder.path / "home"),
             tmp=None if self.is_confined else _made(folder.path / "tmp"),

@@ -16,6 +16,7 @@ from appliance import logs
 from appliance.errors import BrookboxError, DiskError, DoesNotMatch, IndexUnavailable, LeaseLost
 from appliance.index import attempts, catalog, job_list, jobs
 from appliance.index.attempts import Finish
+from appliance.index.catalog import Instance
 from appliance.index.jobs import Job
 from appliance.index.states import ENDED
 from appliance.intake import results
@@ -113,17 +114,19 @@ class _Attempt:
         if job.attempt > 1:
             site.sweep()
             results.sweep_staged(site.layout, job.id, below_attempt=job.attempt)
-        with site.db.read() as connection:
-            uids = [one.sop_instance_uid for one in job_list.inputs_of(connection, job.id)]
-            instances = catalog.find_instances(connection, uids)
-            earlier = job_list.earlier_of_study(connection, job)
+        instances = self._inputs()
         if len(instances) < job.input_count:
             return _input_gone(job, len(instances))
-        files = sum((site.layout.root / one.path).is_file() for one in instances)
+        if (files := self._count_files(instances)) < len(instances):
+            # Other content may have taken the place of one since its row was read.
+            instances = self._inputs()
+            files = self._count_files(instances)
         # Without the folder it is the volume that is away, and the job waits for it.
         if files < len(instances) and site.layout.studies.is_dir():
             return _files_gone(job, files)
         copy = self._executor.wants_copy(self._stream)
+        with site.db.read() as connection:
+            earlier = job_list.earlier_of_study(connection, job)
         told = {
             "first_series_number": _FIRST_SERIES_NUMBER + _SERIES_A_JOB * earlier,
             "image": self._stream.good_info.image if self._executor.name == "container" else "",
@@ -132,6 +135,14 @@ class _Attempt:
         if self.lease.is_cancelled():
             return Ended("cancelled", None, "", "")
         return None
+
+    def _inputs(self) -> list[Instance]:
+        with self._site.db.read() as connection:
+            uids = [one.sop_instance_uid for one in job_list.inputs_of(connection, self._job.id)]
+            return catalog.find_instances(connection, uids)
+
+    def _count_files(self, instances: list[Instance]) -> int:
+        return sum((self._site.layout.root / one.path).is_file() for one in instances)
 
     def _run(self) -> Ended:
         site, job, info = self._site, self._job, self._stream.good_info

@@ -16,6 +16,7 @@ from appliance.index.lost_attempts import is_dead_process
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams
 from appliance.worker.executor import Executor
+from appliance.worker.stray_rings import StrayRings
 
 
 @dataclass(slots=True)
@@ -34,6 +35,10 @@ class Site:
     streams: Streams = field(default_factory=Streams)
     stopping: threading.Event = field(default_factory=threading.Event)
     poke: threading.Condition = field(default_factory=threading.Condition)
+    strays: StrayRings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.strays = StrayRings(self.db)
 
     @property
     def lease(self) -> timedelta:

@@ -15,7 +15,7 @@ GROUND = {
     "logs", "ids", "lifecycle", "bells", "amounts",
 }  # fmt: skip
 NOUNS = {"disk", "index", "queue"}
-RULES = {"intake", "streams", "health", "metrics"}
+RULES = {"intake", "streams", "health", "metrics", "erasure"}
 PROCESSES = {"receiver", "dispatcher", "worker", "router", "housekeeper", "reassemble"}
 LEVEL = (
     dict.fromkeys(GROUND, 0)
@@ -123,15 +123,20 @@ def test_no_package_is_a_drawer_for_everything() -> None:
         r"yaml\.load\(",
         r"\|\s*safe\b",
         r"\beval\(",
+        r"(?<![\w.])exec\(",
+        r"getoutput\(",
+        r"create_subprocess_shell",
+        r"unsafe_load",
     ],
 )
-def test_a_dangerous_word_stands_nowhere(word: str) -> None:
+def test_at_08_a_dangerous_word_stands_nowhere(word: str) -> None:
     places = [
         f"{path.relative_to(CHECKOUT)}:{number}"
         for path in [
             *modules(),
             *(CHECKOUT / "web").rglob("*.html"),
             *(CHECKOUT / "streams").rglob("*.py"),
+            *(CHECKOUT / "packaging").rglob("*.py"),
         ]
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if re.search(word, line)

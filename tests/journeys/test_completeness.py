@@ -83,7 +83,7 @@ def test_one_study_for_two_ae_titles_is_two_jobs_and_one_copy(
     assert violations(node, reports, is_quiet=False) == []
 
 
-def test_a_late_slice_makes_a_superseding_job_and_the_older_result_is_not_delivered(
+def test_ft_40_a_late_slice_makes_a_superseding_job_and_the_older_result_is_not_delivered(
     shared_node: Node, pacs: Pacs, tmp_path: Path
 ) -> None:
     node = serve(shared_node, "LATE", HELD)
@@ -108,7 +108,7 @@ def test_a_late_slice_makes_a_superseding_job_and_the_older_result_is_not_delive
     assert len(pacs.files()) == 1
 
 
-def test_the_same_study_again_is_shown_as_identical_and_makes_no_job(
+def test_bi_01_the_same_study_again_is_shown_as_identical_and_makes_no_job(
     shared_node: Node, tmp_path: Path
 ) -> None:
     node = serve(shared_node, "AGAIN")

@@ -51,7 +51,9 @@ def shown(node: Node, delivery_id: int) -> str:
     return " ".join(done.stdout.split())
 
 
-def test_a_pacs_that_is_down_gets_it_when_it_is_up(make_node: NodeMaker, tmp_path: Path) -> None:
+def test_ft_30_a_pacs_that_is_down_gets_it_when_it_is_up(
+    make_node: NodeMaker, tmp_path: Path
+) -> None:
     node = node_with(make_node, QUICK)
     pacs = Pacs(tmp_path / "pacs")
     node.route_all_to(pacs)
@@ -122,7 +124,7 @@ def test_a_context_that_the_pacs_refuses_is_told_by_name(
     assert "CT Image Storage" in shown(node, delivery.id)
 
 
-def test_a_dead_destination_does_not_delay_another(
+def test_ft_30_a_dead_destination_does_not_delay_another(
     make_node: NodeMaker, pacs: Pacs, tmp_path: Path
 ) -> None:
     node = node_with(make_node, QUICK)

@@ -32,51 +32,79 @@ def _user() -> dict[str, object]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
+class Server:
+    """A PostgreSQL of the test's own, to kill, to stop and to start again on its port."""
+
+    def __init__(self) -> None:
+        self._binaries = _binaries()
+        self._words = _user()
+        self._folder = Path(tempfile.mkdtemp(prefix="brookbox-pg-"))
+        self._environment = {
+            "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(self._folder),
+        }  # fmt: skip
+        if self._words:
+            os.chown(self._folder, int(str(self._words["user"])), int(str(self._words["group"])))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        db = str(self._folder / "db")
+        self._run("initdb", "-D", db, "-U", "brookbox", "-A", "trust", "-E", "UTF8")
+
+    @property
+    def url(self) -> str:
+        """The URL of its `postgres` database."""
+        return f"postgresql+psycopg://brookbox@127.0.0.1:{self.port}/postgres"
+
+    def start(self, max_connections: int = 200) -> Server:
+        """Start it; after a kill it may have to wait until the last one's children are gone."""
+        wait_for(lambda: self._starts(max_connections), "PostgreSQL accepts connections", 60)
+        return self
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Stop it; SIGINT ends its clients' connections, SIGKILL is a crash."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(20)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _starts(self, max_connections: int) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            options = {
+                "listen_addresses": "127.0.0.1",
+                "unix_socket_directories": str(self._folder),
+                "fsync": "off",
+                "max_connections": str(max_connections),
+            }
+            chosen = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+            self._process = subprocess.Popen(
+                [
+                    str(self._binaries / "postgres"), "-D", str(self._folder / "db"),
+                    "-p", str(self.port), *chosen,
+                ],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env=self._environment, cwd=self._folder,
+                **self._words,  # type: ignore[call-overload]
+            )  # fmt: skip
+        return is_listening(self.port) and self._process.poll() is None
+
+    def _run(self, program: str, *words: str) -> None:
+        subprocess.run(
+            [str(self._binaries / program), *words],
+            check=True, capture_output=True, env=self._environment, cwd=self._folder,
+            **self._words,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+
 @contextmanager
 def cluster() -> Iterator[str]:
     """Lend the URL of an empty server's `postgres` database."""
-    binaries = _binaries()
-    folder = Path(tempfile.mkdtemp(prefix="brookbox-pg-"))
-    words = _user()
-    if words:
-        os.chown(folder, int(str(words["user"])), int(str(words["group"])))
-    port = free_port()
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(folder)}
-    subprocess.run(
-        [binaries / "initdb", "-D", folder / "db", "-U", "brookbox", "-A", "trust", "-E", "UTF8"],
-        check=True,
-        capture_output=True,
-        env=environment,
-        cwd=folder,
-        **words,  # type: ignore[call-overload]
-    )
-    server = subprocess.Popen(
-        [
-            str(binaries / "postgres"),
-            "-D",
-            str(folder / "db"),
-            "-p",
-            str(port),
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            f"unix_socket_directories={folder}",
-            "-c",
-            "fsync=off",
-            "-c",
-            "max_connections=200",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd=folder,
-        **words,  # type: ignore[call-overload]
-    )
+    server = Server()
     try:
-        wait_for(lambda: is_listening(port), "PostgreSQL accepts connections")
-        yield f"postgresql+psycopg://brookbox@127.0.0.1:{port}/postgres"
+        yield server.start().url
     finally:
         # SIGTERM would wait for clients that are still there.
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
+        server.remove()

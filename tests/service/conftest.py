@@ -98,7 +98,7 @@ class Receiver:
                 },
             )
         if ready:
-            wait_for(lambda: peers.echoscu(self.port, "ECHO"), "the receiver answers", 20)
+            wait_for(lambda: peers.echoscu(self.port, "ECHO"), "the receiver answers", 60)
         return self
 
     def _is_settled(self) -> bool:

@@ -79,7 +79,9 @@ def backed_up(worked: Node, folder: Path, *options: str) -> Path:
     return Path(worked.cli_json("backup", str(folder), *options)["folder"])
 
 
-def test_a_backup_with_files_makes_the_node_again_elsewhere(worked: Node, tmp_path: Path) -> None:
+def test_ft_37_a_backup_with_files_makes_the_node_again_elsewhere(
+    worked: Node, tmp_path: Path
+) -> None:
     folder = backed_up(worked, tmp_path, "--with-files")
     node = another(worked, tmp_path / "elsewhere")
     done = node.cli("restore", str(folder))
@@ -130,7 +132,7 @@ def test_a_node_that_runs_or_is_used_is_not_overwritten(worked: Node, tmp_path: 
     assert list(node.layout.root.glob("index.sqlite3.before-restore-*"))
 
 
-def test_the_index_is_made_again_from_the_files(worked: Node, tmp_path: Path) -> None:
+def test_ft_28_the_index_is_made_again_from_the_files(worked: Node, tmp_path: Path) -> None:
     node = another(worked, tmp_path / "elsewhere")
     node.layout.make()
     for part in ("studies", "jobs"):
@@ -147,7 +149,7 @@ def test_the_index_is_made_again_from_the_files(worked: Node, tmp_path: Path) ->
         node.stop()
 
 
-def test_a_lost_index_is_made_again_where_it_was(worked: Node, tmp_path: Path) -> None:
+def test_ft_28_a_lost_index_is_made_again_where_it_was(worked: Node, tmp_path: Path) -> None:
     folder = backed_up(worked, tmp_path, "--with-files")
     node = another(worked, tmp_path / "elsewhere")
     assert node.cli("restore", str(folder)).returncode == 0
@@ -299,7 +301,7 @@ def test_a_rebuild_says_of_each_waiting_job_what_becomes_of_it(
         node.stop()
 
 
-def test_what_came_after_a_backup_outlives_its_restore(
+def test_ft_37_what_came_after_a_backup_outlives_its_restore(
     stopped: tuple[Node, Path], tmp_path: Path
 ) -> None:
     node = copy_of(stopped[0], tmp_path / "copy")
@@ -326,7 +328,9 @@ def test_what_came_after_a_backup_outlives_its_restore(
         node.stop()
 
 
-def test_streams_come_back_on_an_empty_machine(stopped: tuple[Node, Path], tmp_path: Path) -> None:
+def test_ft_37_streams_come_back_on_an_empty_machine(
+    stopped: tuple[Node, Path], tmp_path: Path
+) -> None:
     node = Node(tmp_path / "new")
     node.home.mkdir()
     done = node.cli("restore", str(stopped[1]))

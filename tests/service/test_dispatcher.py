@@ -54,9 +54,7 @@ def ear(gearmand: Gearmand) -> Iterator[Ear]:
     one.stop()
 
 
-def test_the_end_of_the_quiet_time_itself_leads_to_the_ring(
-    bench: Bench, ear: Ear
-) -> None:
+def test_the_end_of_the_quiet_time_itself_leads_to_the_ring(bench: Bench, ear: Ear) -> None:
     bench.start("dispatcher")
     bench.send("1.1", 1)
     wait_for(lambda: ear.heard, "the first job was rung", 10)
@@ -90,7 +88,7 @@ def test_a_study_is_one_job_with_its_inputs_sender_and_reason(bench: Bench, ear:
     assert bench.closed()[0].job_id == job.id
 
 
-def test_a_clock_that_is_set_back_an_hour_holds_no_study_for_an_hour(
+def test_ft_29_a_clock_that_is_set_back_an_hour_holds_no_study_for_an_hour(
     bench: Bench, ear: Ear
 ) -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
@@ -132,7 +130,9 @@ def test_an_aborted_study_waits_longer_and_may_be_incomplete(bench: Bench, ear: 
     assert "aborted" in bench.closed()[0].reason
 
 
-def test_a_late_instance_makes_a_superseding_job_over_everything(bench: Bench, ear: Ear) -> None:
+def test_ft_40_a_late_instance_makes_a_superseding_job_over_everything(
+    bench: Bench, ear: Ear
+) -> None:
     bench.start("dispatcher")
     bench.send("1.8", 1, 2)
     [first] = wait_for(bench.jobs, "the first job", 10)
@@ -211,7 +211,7 @@ def test_kill_of_the_dispatcher_loses_nothing(bench: Bench, ear: Ear) -> None:
     wait_for(lambda: set(ear.heard) == {1, 2}, "both were rung", 10)
 
 
-def test_queued_jobs_are_rung_again_and_at_once_after_an_outage(
+def test_ft_16_queued_jobs_are_rung_again_and_at_once_after_an_outage(
     bench: Bench, gearmand: Gearmand, ear: Ear
 ) -> None:
     bench.start("dispatcher")
@@ -225,7 +225,7 @@ def test_queued_jobs_are_rung_again_and_at_once_after_an_outage(
     wait_for(lambda: 2 in ear.heard, "it was rung after the outage", 10)
 
 
-def test_a_gearmand_that_hangs_delays_no_study(bench: Bench, gearmand: Gearmand) -> None:
+def test_ft_17_a_gearmand_that_hangs_delays_no_study(bench: Bench, gearmand: Gearmand) -> None:
     bench.start("dispatcher")
     os.kill(gearmand.pid, signal.SIGSTOP)
     try:

@@ -175,7 +175,7 @@ def test_wrong_streams_and_rules_are_named(stopped: Node) -> None:
     assert "nowhere is not a destination" in only(found, "routing", "wrong")["sentence"]
 
 
-def test_a_damaged_index_is_named(stopped: Node) -> None:
+def test_ft_28_a_damaged_index_is_named(stopped: Node) -> None:
     data = stopped.home / "data"
     data.mkdir(mode=0o700)
     (data / "index.sqlite3").write_bytes(b"not a database at all" * 100)

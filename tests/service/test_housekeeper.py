@@ -126,7 +126,7 @@ def test_it_forgets_processes_that_died(
         assert lanes.workers(connection) == set()
 
 
-def test_a_jump_of_the_clock_moves_leases_and_stops_removal(
+def test_ft_29_a_jump_of_the_clock_moves_leases_and_stops_removal(
     settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock is the one thing that is faked here: nobody may set the machine's."""
@@ -148,9 +148,7 @@ def test_a_jump_of_the_clock_moves_leases_and_stops_removal(
     housekeeper = service._Housekeeper(db, settings)
     year = timedelta(days=365)
     monkeypatch.setattr(housekeeper, "_clock", service.clock.Reading(now - year, 0.0))
-    monkeypatch.setattr(
-        service.clock, "read", lambda at: service.clock.Reading(at, 0.0)
-    )
+    monkeypatch.setattr(service.clock, "read", lambda at: service.clock.Reading(at, 0.0))
     housekeeper.work(now)
     with db.read() as connection:
         moved = jobs.get(connection, job.id).lease_until

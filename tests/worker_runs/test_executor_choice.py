@@ -44,7 +44,7 @@ def test_without_docker_a_trusted_stream_runs_and_another_says_that_it_waits(
     assert isinstance(waits, Waits) and waits.sentence == "Docker does not answer"
 
 
-def test_an_image_that_is_not_here_is_named_with_what_to_type(
+def test_bi_22_an_image_that_is_not_here_is_named_with_what_to_type(
     workshop: Workshop, docker_required: Docker
 ) -> None:
     waits = _chosen(workshop, workshop.settings, {**COMMAND, "image": "brookbox-test/none:1"})

@@ -53,7 +53,7 @@ def test_results_arrive_byte_for_byte_without_a_trace_of_their_senders(
         assert events.latest(connection, 1)[0].kind == "delivery delivered"
 
 
-def test_a_pacs_that_is_down_gets_it_when_it_is_up(bench: Bench, pacs: Pacs) -> None:
+def test_ft_30_a_pacs_that_is_down_gets_it_when_it_is_up(bench: Bench, pacs: Pacs) -> None:
     bench.route_to(pacs.port)
     study = dicom.ct_study(3)
     bench.ended_job(study)
@@ -68,7 +68,9 @@ def test_a_pacs_that_is_down_gets_it_when_it_is_up(bench: Bench, pacs: Pacs) -> 
     assert uids(pacs.folder) == sop_uids(study)
 
 
-def test_after_an_outage_one_that_gets_through_wakes_the_others(bench: Bench, pacs: Pacs) -> None:
+def test_ft_30_after_an_outage_one_that_gets_through_wakes_the_others(
+    bench: Bench, pacs: Pacs
+) -> None:
     bench.route_to(pacs.port)
     studies = [dicom.ct_study(1), dicom.ct_study(1)]
     for study in studies:
@@ -84,7 +86,7 @@ def test_after_an_outage_one_that_gets_through_wakes_the_others(bench: Bench, pa
     assert uids(pacs.folder) == sorted(sop_uids(studies[0]) + sop_uids(studies[1]))
 
 
-def test_a_refused_association_is_told_in_the_words_of_the_standard(
+def test_ft_32_a_refused_association_is_told_in_the_words_of_the_standard(
     bench: Bench, pacs: Pacs
 ) -> None:
     pacs.start("--refuse")
@@ -99,7 +101,7 @@ def test_a_refused_association_is_told_in_the_words_of_the_standard(
 
 
 @pytest.mark.parametrize("option", ["--abort-after", "--abort-during"])
-def test_an_abort_is_tried_again(bench: Bench, pacs: Pacs, option: str) -> None:
+def test_ft_32_an_abort_is_tried_again(bench: Bench, pacs: Pacs, option: str) -> None:
     pacs.start(option)
     bench.route_to(pacs.port)
     study = [dicom.ct_slice(size=512, study_uid="1.2.3.4") for _ in range(2)]
@@ -113,7 +115,7 @@ def test_an_abort_is_tried_again(bench: Bench, pacs: Pacs, option: str) -> None:
     assert uids(pacs.folder) == sop_uids(study)
 
 
-def test_only_what_failed_for_a_while_is_sent_again(bench: Bench) -> None:
+def test_ft_32_only_what_failed_for_a_while_is_sent_again(bench: Bench) -> None:
     count = 0
 
     def every_third(event: evt.Event) -> int:
@@ -130,7 +132,7 @@ def test_only_what_failed_for_a_while_is_sent_again(bench: Bench) -> None:
         assert sorted(asked[9:]) == sorted(asked[2:9:3])
 
 
-def test_what_failed_for_good_is_not_sent_again_until_a_person_says_so(bench: Bench) -> None:
+def test_ft_32_what_failed_for_good_is_not_sent_again_until_a_person_says_so(bench: Bench) -> None:
     answers = {0: 0xC000, 1: 0xA700, 2: 0xB000}
     order: list[str] = []
 
@@ -161,7 +163,9 @@ def test_what_failed_for_good_is_not_sent_again_until_a_person_says_so(bench: Be
         assert "1 with a warning: 0xB000" in delivery.message
 
 
-def test_a_refused_context_fails_its_instances_by_name_and_the_rest_arrive(bench: Bench) -> None:
+def test_ft_32_a_refused_context_fails_its_instances_by_name_and_the_rest_arrive(
+    bench: Bench,
+) -> None:
     with scp(lambda event: 0, CT) as (port, asked):
         bench.route_to(port)
         slices = dicom.ct_study(2)
@@ -192,7 +196,7 @@ def test_each_instance_goes_in_its_own_transfer_syntax(bench: Bench) -> None:
     assert sorted(syntaxes) == [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
 
 
-def test_a_destination_that_stops_reading_delays_no_other(bench: Bench, pacs: Pacs) -> None:
+def test_ft_31_a_destination_that_stops_reading_delays_no_other(bench: Bench, pacs: Pacs) -> None:
     pacs.start()
     with closing(socket.create_server(("127.0.0.1", 0))) as dead:  # accepts, and says nothing
         bench.route_to(dead.getsockname()[1], pacs.port, association_timeout_seconds=6)
@@ -207,7 +211,7 @@ def test_a_destination_that_stops_reading_delays_no_other(bench: Bench, pacs: Pa
         assert "did not answer within 6 s" in waiting.message
 
 
-def test_a_peer_that_takes_no_more_data_is_left_in_time(bench: Bench) -> None:
+def test_ft_31_a_peer_that_takes_no_more_data_is_left_in_time(bench: Bench) -> None:
     with closing(DeafAfterAccept()) as deaf:
         bench.route_to(deaf.port, answer_timeout_seconds=1)
         bench.ended_job([dicom.ct_slice(size=2048)])
@@ -216,7 +220,7 @@ def test_a_peer_that_takes_no_more_data_is_left_in_time(bench: Bench) -> None:
         assert "did not take what was sent within 1 s" in delivery.message
 
 
-def test_a_slow_pacs_holds_only_its_own_places(bench: Bench, pacs: Pacs) -> None:
+def test_ft_31_a_slow_pacs_holds_only_its_own_places(bench: Bench, pacs: Pacs) -> None:
     free = threading.Event()
 
     def slowly(event: evt.Event) -> int:
@@ -242,7 +246,7 @@ def test_a_slow_pacs_holds_only_its_own_places(bench: Bench, pacs: Pacs) -> None
         bench.wait_for("delivered", 8)
 
 
-def test_a_router_killed_in_the_middle_of_a_c_store_goes_on_where_it_was(bench: Bench) -> None:
+def test_ft_20_a_router_killed_in_mid_c_store_goes_on_where_it_was(bench: Bench) -> None:
     gate = threading.Event()
 
     def third_waits(event: evt.Event) -> int:

@@ -218,7 +218,7 @@ def test_a_stream_is_checked_by_name_or_path_and_beside_the_others(
         (folder / "info.json").write_text('{"AETitle": "ONE", "command": ["x"], "trusted": true}')
     for which in ("one", str(tmp_path / "streams" / "one")):
         code, out, _ = run(capsys, *home(tmp_path), "streams", "check", which)
-        assert (code, out) == (1, "wrong one/info.json: AETitle ONE is also that of other.\n")
+        assert (code, out) == (1, "wrong one/info.json:1: AETitle ONE is also that of other.\n")
     code, _, err = run(capsys, *home(tmp_path), "streams", "check", "nowhere")
     assert code == 1 and err.startswith("there is no stream nowhere\ntry: ")
 

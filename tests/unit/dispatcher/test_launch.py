@@ -174,7 +174,7 @@ def test_a_sender_is_learned_from_its_arrivals(db: Database) -> None:
     assert arrivals.learned_quiet(db)["CT1"] == (quiet * 2, 0)
 
 
-def test_a_clock_that_jumped_is_not_trusted_for_as_long_as_a_lease() -> None:
+def test_ft_29_a_clock_that_jumped_is_not_trusted_for_as_long_as_a_lease() -> None:
     clock = Clock()
     assert clock.is_steady(NOW, 100.0, 60)
     assert clock.is_steady(NOW + timedelta(seconds=5), 105.0, 60)

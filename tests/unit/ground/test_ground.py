@@ -46,7 +46,9 @@ def test_a_process_is_known_by_pid_and_start() -> None:
     assert replace(me, host="another", pid=1).is_alive()
 
 
-def test_a_process_is_alive_still_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ft_29_a_process_is_alive_still_after_the_clock_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     name = ids.parse_process(str(ids.this_process()))
     # What a clock that is set one hour on does to the time of the boot (btime in /proc/stat).
     boot = psutil.boot_time()

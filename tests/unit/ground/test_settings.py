@@ -147,7 +147,7 @@ def test_a_reload_changes_what_may_change_and_names_the_rest(tmp_path: Path) -> 
     assert (merged.receiver.port, merged.receiver.max_associations) == (104, 3)
 
 
-def test_a_broken_file_leaves_the_old_settings(tmp_path: Path) -> None:
+def test_ft_39_a_broken_file_leaves_the_old_settings(tmp_path: Path) -> None:
     old = load(tmp_path, "receiver:\n  max_associations: 3\n")
     (tmp_path / "brookbox.yaml").write_text("receiver: [")
     assert settings_file.reloaded(old) is old

@@ -120,7 +120,7 @@ def test_an_arrival_that_got_something_since_it_was_judged_is_not_closed(db: Dat
     assert close(db, again) is False
 
 
-def test_a_late_instance_opens_a_new_arrival_over_everything(db: Database) -> None:
+def test_ft_40_a_late_instance_opens_a_new_arrival_over_everything(db: Database) -> None:
     associate(db, "a")
     first = receive(db, "1.1", "a")
     close(db, the_open(db)[0])

@@ -38,7 +38,7 @@ def test_what_was_saved_comes_back(db: Database, index_settings: Settings, tmp_p
     again.close()
 
 
-def test_a_save_while_others_write_is_of_one_moment(
+def test_ft_37_a_save_while_others_write_is_of_one_moment(
     db: Database, index_settings: Settings, tmp_path: Path
 ) -> None:
     stop = threading.Event()

@@ -23,13 +23,13 @@ def test_migrations_make_the_tables_that_the_code_knows(db: Database) -> None:
         assert compare_metadata(context, schema.metadata) == []
 
 
-def test_an_empty_index_is_refused_with_what_to_type(index_settings: Settings) -> None:
+def test_ft_28_an_empty_index_is_refused_with_what_to_type(index_settings: Settings) -> None:
     with pytest.raises(WrongSchema) as caught:
         database.open_index(index_settings)
     assert "brookbox up" in caught.value.remedy
 
 
-def test_a_newer_index_is_refused(index_settings: Settings) -> None:
+def test_ft_28_a_newer_index_is_refused(index_settings: Settings) -> None:
     db = database.connect(index_settings)
     migrate.migrate(db)
     with db.write() as connection:
@@ -56,14 +56,14 @@ def test_sqlite_is_durable_and_checks_foreign_keys(tmp_path: object) -> None:
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
-def test_a_time_without_zone_is_a_mistake(db: Database) -> None:
+def test_ft_29_a_time_without_zone_is_a_mistake(db: Database) -> None:
     with pytest.raises(sa.exc.StatementError), db.write() as connection:
         connection.execute(
             sa.insert(schema.switches).values(ae_title="A", who="x", at=datetime(2026, 1, 1))
         )
 
 
-def test_a_server_that_is_away_is_an_unavailable_index(tmp_path: object) -> None:
+def test_ft_27_a_server_that_is_away_is_an_unavailable_index(tmp_path: object) -> None:
     url = "postgresql+psycopg://nobody@127.0.0.1:1/none"
     db = database.connect(Settings(home=tmp_path, index=Index(url=url)))  # type: ignore[arg-type]
     with pytest.raises(IndexUnavailable), db.read():
@@ -81,7 +81,7 @@ def test_what_goes_wrong_names_no_patient(db: Database) -> None:
     assert "Seeded" not in str(error.value)
 
 
-def test_an_index_that_may_only_be_read_is_unavailable(db: Database) -> None:
+def test_ft_27_an_index_that_may_only_be_read_is_unavailable(db: Database) -> None:
     """A PostgreSQL that was failed over to a standby, a file system that went read-only."""
     read_only = "PRAGMA query_only=1" if db.is_sqlite else "SET default_transaction_read_only=on"
 

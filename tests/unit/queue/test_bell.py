@@ -116,7 +116,7 @@ def test_two_thousand_rings_at_once_are_all_there(gearmand: Gearmand) -> None:
     rings.close()
 
 
-def test_a_payload_that_is_no_job_id_is_not_passed_on(gearmand: Gearmand, lane: Lane) -> None:
+def test_at_26_a_payload_that_is_no_job_id_is_not_passed_on(gearmand: Gearmand, lane: Lane) -> None:
     with socket.create_connection(("127.0.0.1", gearmand.port)) as peer:
         for payload in (b"../../etc", b"-4", b"9" * 40, b"", b"\xff\x00", b"1e3"):
             body = b"\0".join((function_of("ProcPics x"), payload[:1].hex().encode(), payload))
@@ -173,7 +173,7 @@ def test_a_lane_looks_by_itself_while_gearmand_is_away() -> None:
     assert lane.stop() < 10
 
 
-def test_a_gearmand_that_hangs_costs_no_more_than_the_patience(gearmand: Gearmand) -> None:
+def test_ft_17_a_gearmand_that_hangs_costs_no_more_than_the_patience(gearmand: Gearmand) -> None:
     rings = Rings([gearmand.server], patience_seconds=0.5)
     rings.ring(1, "X", 0)
     os.kill(gearmand.pid, signal.SIGSTOP)

@@ -99,6 +99,15 @@ def test_who_may_not_connect_is_1_1_3_before_he_learns_of_any_stream(streams: St
     assert code(ask(streams, rules=Receiver(allow_addresses=("nonsense",)))) == (1, 1, 3)
 
 
+def test_behind_nat_no_address_is_refused_and_calling_ae_titles_still_count(
+    streams: Streams,
+) -> None:
+    rules = Receiver(allow_addresses=("10.1.0.0/16",), behind_nat=True)
+    assert isinstance(ask(streams, address="10.2.0.1", rules=rules), Accept)
+    rules = Receiver(allow_calling=("CT2",), behind_nat=True)
+    assert code(ask(streams, address="10.2.0.1", rules=rules)) == (1, 1, 3)
+
+
 def test_no_room_is_2_3_1_but_an_echo_is_answered(streams: Streams) -> None:
     load = Load(hindrance="The data volume is full.")
     assert code(ask(streams, load=load)) == (2, 3, 1)

@@ -67,7 +67,7 @@ def test_a_refusal_for_good_gives_up_at_once() -> None:
     assert end.remedy == "enter it; then: brookbox deliveries resend 5"
 
 
-def test_a_destination_that_is_down_is_tried_until_it_is_too_old() -> None:
+def test_ft_30_a_destination_that_is_down_is_tried_until_it_is_too_old() -> None:
     assert judge(one("waiting"), problem=DOWN).move == RETRY
     old = judge(one("waiting"), problem=DOWN, age=timedelta(days=7))
     assert old.move == GIVE_UP
@@ -89,7 +89,7 @@ def test_the_comment_of_the_peer_stays_out_of_the_sentence() -> None:
 @pytest.mark.parametrize(
     ("attempt", "seconds"), [(1, 30), (2, 60), (3, 120), (7, 1920), (8, 3600), (5000, 3600)]
 )
-def test_pauses_double_from_30_seconds_to_an_hour(attempt: int, seconds: float) -> None:
+def test_ft_30_pauses_double_from_30_seconds_to_an_hour(attempt: int, seconds: float) -> None:
     old = timedelta(days=2)
     assert pause(attempt, old, False, ROUTER, 0.5) == timedelta(seconds=seconds)
     assert pause(attempt, old, False, ROUTER, 0.0) == timedelta(seconds=seconds * 0.8)
@@ -120,5 +120,5 @@ def test_pauses_double_from_the_creation_too() -> None:
         (0x0124, FAILED), (0x0211, FAILED), (0x0212, FAILED), (0x9999, FAILED),
     ],
 )  # fmt: skip
-def test_each_status_has_its_consequence(status: int, kind: str) -> None:
+def test_ft_32_each_status_has_its_consequence(status: int, kind: str) -> None:
     assert kind_of(status) == kind

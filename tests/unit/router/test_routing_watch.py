@@ -43,7 +43,7 @@ def test_a_changed_file_is_in_force_at_once(settings: Settings) -> None:
     assert names(watcher) == []
 
 
-def test_a_broken_edit_changes_nothing_but_the_banner(settings: Settings) -> None:
+def test_ft_39_a_broken_edit_changes_nothing_but_the_banner(settings: Settings) -> None:
     put(settings, GOOD)
     watcher = RoutingWatcher(settings)
     assert watcher.current().problem == ""
