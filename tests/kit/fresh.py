@@ -81,6 +81,7 @@ def machine(
         # Not over the container's own, which a package is about to write.
         options += [f"--volume={certificates}:/srv/ca.crt:ro", "--env=PIP_CERT=/srv/ca.crt"]
     command = ["/sbin/init"] if boots else ["sleep", "infinity"]
+    before = _hierarchies()
     name = docker("run", "--detach", f"--network={network}", *options, image, *command).strip()
     try:
         found = Machine(name)
@@ -89,6 +90,35 @@ def machine(
         yield found
     finally:
         docker("rm", "--force", "--volumes", name)
+        if boots:
+            wait_for(lambda: _leaves_no_hierarchy(before), "the machine's cgroups are as they were")
+
+
+def _hierarchies() -> dict[str, int]:
+    """Map controllers to the hierarchy of cgroups, version 1, that they are in; 0 is none."""
+    lines = Path("/proc/cgroups").read_text("ascii").splitlines()[1:]
+    return {name: int(number) for name, number, *_ in map(str.split, lines)}
+
+
+def _leaves_no_hierarchy(before: dict[str, int]) -> bool:
+    """Remove the hierarchies that systemd made for controllers that were in none.
+
+    They belong to the kernel, not to the container: the engine does not hear of kills for
+    memory any more as long as they are there and not mounted.
+    """
+    made: dict[int, list[str]] = {}
+    for name, number in _hierarchies().items():
+        if number and not before.get(name, 0):
+            made.setdefault(number, []).append(name)
+    for names in made.values():
+        with tempfile.TemporaryDirectory(prefix="brookbox-cgroup-") as folder:
+            options = ["-t", "cgroup", "-o", ",".join(names), "none", folder]
+            subprocess.run(["mount", *options], check=True, timeout=30)
+            for group, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(group)
+            subprocess.run(["umount", folder], check=True, timeout=30)
+    return not made
 
 
 def _wait_until_booted(one: Machine) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+
 from tests.kit import require
-from tests.kit.waiting import free_port, is_listening, wait_for
+from tests.kit.waiting import free_port, wait_for
 
 
 def _binaries() -> Path:
@@ -89,7 +91,15 @@ class Server:
                 env=self._environment, cwd=self._folder,
                 **self._words,  # type: ignore[call-overload]
             )  # fmt: skip
-        return is_listening(self.port) and self._process.poll() is None
+        return self._process.poll() is None and self._answers()
+
+    def _answers(self) -> bool:
+        # It listens before it is ready to be asked.
+        try:
+            psycopg.connect(self.url.replace("+psycopg", ""), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _run(self, program: str, *words: str) -> None:
         subprocess.run(
