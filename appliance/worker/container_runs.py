@@ -31,6 +31,8 @@ from appliance.worker.vigil import Seen, Vigil
 
 _NOBODY = 65534
 _ENGINE_KNOWN_SECONDS = 60.0
+_REMOVAL_SECONDS = 20.0
+_LOOK_SECONDS = 0.1
 
 # What engines say of a program that is not in the image, or is no program.
 _NO_PROGRAM = {
@@ -246,8 +248,17 @@ class ContainerExecutor:
         return self._engine
 
     def _remove_labelled(self, label: str) -> None:
-        for container, _ in self._docker.labelled(label, f"brookbox.node={self._node}"):
-            self._docker.remove(container)
+        """Remove what earlier attempts left, also what the engine is busy with just now."""
+        until = time.monotonic() + _REMOVAL_SECONDS
+        while left := self._docker.labelled(label, f"brookbox.node={self._node}"):
+            if time.monotonic() > until:
+                raise StreamUnavailable(
+                    "Docker does not remove the container of an earlier attempt",
+                    remedy="docker ps --all, then docker rm --force; or restart Docker",
+                )
+            for container, _ in left:
+                self._docker.remove(container)
+            time.sleep(_LOOK_SECONDS)
 
 
 def _user(engine: Engine) -> User:
