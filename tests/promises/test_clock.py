@@ -82,6 +82,7 @@ def front_page(town: Town) -> str:
     return text.decode()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ft_29_a_year_ahead_and_an_hour_back_lose_and_remove_nothing(
     town: tuple[Town, Clock],

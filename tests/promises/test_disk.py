@@ -96,6 +96,7 @@ def front_page(town: Town) -> str:
     return text.decode()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ft_22_a_disk_that_runs_full_makes_room_refuses_and_recovers(
     town: Town, tmp_path: Path

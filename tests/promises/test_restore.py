@@ -42,6 +42,7 @@ def odd_study(folder: Path) -> list[Path]:
     return dicom.write_study(dicom.ct_study(2, patient_id=""), folder)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ft_37_a_backup_while_receiving_is_a_whole_node_on_an_empty_machine(
     tmp_path: Path,
