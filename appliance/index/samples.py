@@ -109,10 +109,13 @@ def _ended(connection: sa.Connection, since: datetime, now: datetime) -> dict[st
 
 
 def _delivered(connection: sa.Connection, since: datetime, now: datetime) -> dict[str, float]:
-    d = t.deliveries.c
+    """Count what was sent and given up; what a newer job superseded is missed by nobody."""
+    d, j = t.deliveries.c, t.jobs.c
     query = (
         sa.select(d.state, sa.func.count())
+        .join(t.jobs, j.id == d.job_id)
         .where(d.ended_at > since, d.ended_at <= now)
+        .where(sa.or_(d.state == DeliveryState.DELIVERED, j.superseded_by.is_(None)))
         .group_by(d.state)
     )
     found = {str(state): float(count) for state, count in connection.execute(query)}

@@ -38,6 +38,24 @@ def test_each_sample_counts_since_the_one_before(db: Database) -> None:
     assert "wait_seconds" not in second, "nothing ended, so nothing waited"
 
 
+def test_only_what_somebody_misses_counts_as_given_up(db: Database) -> None:
+    with db.read() as connection:
+        since = samples.start(connection, NOW)
+    make(db)
+    refused = claim(db)
+    assert refused is not None
+    deliveries.give_up(db, refused, "Refused.", "ask the PACS", NOW + timedelta(minutes=1))
+    with db.read() as connection:
+        first, since = samples.count(connection, since, NOW + FIVE)
+    make(db)
+    with db.write() as connection:
+        jobs.create(connection, new_job(input_digest="more"), NOW)
+        assert deliveries.stop_superseded(connection, NOW + 2 * FIVE) == 1
+    with db.read() as connection:
+        second, _ = samples.count(connection, since, NOW + 2 * FIVE)
+    assert (first["deliveries_failed"], second["deliveries_failed"]) == (1, 0)
+
+
 def test_what_was_received_is_counted_with_its_bytes(db: Database) -> None:
     associate(db, "a")
     receive(db, "1.0", "a")
