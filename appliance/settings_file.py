@@ -19,7 +19,6 @@ from typing import Any
 
 import yaml
 
-from appliance import logs
 from appliance.errors import SettingsError
 from appliance.settings import Settings
 from appliance.settings_declared import Declared, declared, sections
@@ -270,7 +269,14 @@ def _of_variable(one: Declared, text: str) -> Any:
 
 def _meant(name: str, known: typing.Iterable[str], cutoff: float = 0.6) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f" Did you mean {close[0]}?" if close else ""
+    close = close or [one for one in known if _long_words(one) & _long_words(name)]
+    # Of several that share a word nobody knows which was meant.
+    return f" Did you mean {close[0]}?" if len(close) == 1 else ""
+
+
+def _long_words(name: str) -> set[str]:
+    """Give the words that say something: stream_failures is not far from failures_in_a_row."""
+    return {word for word in name.lower().split("_") if len(word) > 3 and word != "brookbox"}
 
 
 def sample() -> str:
@@ -312,6 +318,8 @@ def reloaded(old: Settings) -> Settings:
 
     A broken file leaves the old settings in force; both are logged.
     """
+    from appliance import logs  # only a process logs; a command that reads them does not
+
     try:
         new = load(old.source, old.home)
     except SettingsError as error:

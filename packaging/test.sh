@@ -31,6 +31,10 @@ step "ruff"
 step "mypy"
 "$bin/mypy"
 
+# The processes that tests start write no bytecode, and as nobody they cannot: without it each
+# of them would compile what it imports.
+"$bin/python" -m compileall -q appliance web tests
+
 # Tests wait for one another's processes more than they compute: more of them than cores.
 together=(-m "not long" -n 4 --dist loadfile --no-loadscope-reorder --durations=10)
 # Long ones first, so that no core idles at the end.

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from appliance.index import database, migrate
 from appliance.index.database import Database
 from appliance.settings import Index, Settings
 from appliance.worker.container import Docker
-from tests.kit import engine, postgres, require
+from tests.kit import engine, indexes, postgres, require
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +22,28 @@ def postgres_server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A new, empty PostgreSQL database."""
-    name = f"t{uuid.uuid4().hex}"
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a migrated PostgreSQL database, the template of the tests' own."""
+    name = "migrated"
     engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    url = postgres_server.rsplit("/", 1)[0] + "/" + name
+    indexes.migrated(Settings(home=tmp_path_factory.mktemp(name), index=Index(url=url))).close()
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A new PostgreSQL database: empty, or migrated for a test that asks for `db`."""
+    name = f"t{uuid.uuid4().hex}"
+    is_migrated = "db" in request.fixturenames
+    template = request.getfixturevalue("migrated_postgres") if is_migrated else "template1"
+    engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield postgres_server.rsplit("/", 1)[0] + "/" + name
     with engine.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
@@ -47,8 +61,7 @@ def index_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 @pytest.fixture
 def db(index_settings: Settings) -> Iterator[Database]:
     """A migrated, empty index, on each engine in turn."""
-    db = database.connect(index_settings)
-    migrate.migrate(db)
+    db = indexes.migrated(index_settings)
     yield db
     db.close()
 

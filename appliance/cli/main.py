@@ -7,6 +7,7 @@ hold what only `brookbox status` uses.  Exit code 0 is done, 1 failed, 2 misused
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -40,7 +41,7 @@ COMMANDS = {
     "streams": ("streams", "streams", "The streams: list, new, check, build, pull, load, run."),
     "jobs": ("jobs", "jobs", "The jobs: list, show, log, cancel, retry, run-again, release."),
     "arrivals": ("arrivals", "arrivals", "The arrivals: list."),
-    "deliveries": ("deliveries", "deliveries", "The deliveries: list, show, resend."),
+    "deliveries": ("deliveries", "deliveries", "The deliveries: list, show, resend, route-again."),
     "routing": ("routing", "routing", "The routing rules: show, check, test, history, restore."),
     "send": ("send", "send", "Send to another DICOM node: echo, store."),
     "index": ("index", "index", "The index: check, rebuild, adopt, migrate-status."),
@@ -76,6 +77,7 @@ class _Lazy(click.Group):
             return None
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(f"appliance.cli.{module}"), attribute)
+        _end_of_imports()
         assert isinstance(command, click.Command)
         return command
 
@@ -180,9 +182,12 @@ def _document(error: click.ClickException | click.Abort | BrookboxError) -> dict
 def unneeded(process: str) -> set[str]:
     """Name libraries that others import when they find them, and that this process never uses.
 
-    pydicom takes numpy (11 MB) and requests (5 MB), structlog takes rich (4 MB).
+    pydicom takes numpy (11 MB), requests (5 MB) and what decodes pixels (4 MB), structlog
+    takes rich (4 MB).
     """
-    return {"numpy", "rich"} if process == "worker" else {"numpy", "rich", "requests"}
+    decoders = {"PIL", "pylibjpeg", "openjpeg", "libjpeg", "rle", "jpeg_ls", "gdcm"}
+    ours = set() if process == "worker" else {"requests"}
+    return {"numpy", "rich", *decoders, *ours}
 
 
 def _process(name: str) -> click.Command:
@@ -194,7 +199,19 @@ def _process(name: str) -> click.Command:
         settings = asked.settings()
         for library in unneeded(name):
             sys.modules.setdefault(library, None)  # type: ignore[arg-type]
-        code: int = importlib.import_module(module).run(settings)
+        service = importlib.import_module(module)
+        _end_of_imports()
+        code: int = service.run(settings)
         return code
 
     return run
+
+
+def _end_of_imports() -> None:
+    """Look for garbage from now on, though not among what was imported: it stays to the end.
+
+    Forked processes then share those pages, since nothing writes into them.
+    """
+    if not gc.isenabled():  # as `python -m appliance.cli` begins; not inside another program
+        gc.freeze()
+        gc.enable()

@@ -6,11 +6,8 @@ the standard is read from the file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableSequence, Sequence
 from pathlib import Path
-
-import pydicom
-from pydicom.errors import InvalidDicomError
 
 from appliance.index.catalog import Instance, Series
 
@@ -25,9 +22,9 @@ _OF_INSTANCE = {
     "SeriesInstanceUID": "series_uid",
     "InstanceNumber": "instance_number",
 }
-# What pydicom raises on a file that is gone, or whose bytes are not what they claim to be.
+# What pydicom raises, beside its own, on a file that is gone, or whose bytes are not what
+# they claim to be.
 _UNREADABLE = (
-    InvalidDicomError,
     OSError,
     EOFError,
     ValueError,
@@ -77,16 +74,18 @@ def _is_wanted(
 
 
 def _read(file: Path, keywords: Sequence[str]) -> dict[str, list[str]]:
+    import pydicom  # when used: it is 8 MB, and few streams ask for what is not in the catalog
+
     try:
         ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
         return {key: _values(ds.get(key)) for key in keywords}
-    except _UNREADABLE:
+    except (pydicom.errors.InvalidDicomError, *_UNREADABLE):
         return {}
 
 
 def _values(value: object) -> list[str]:
     if value is None:
         return []
-    if isinstance(value, list | tuple | pydicom.multival.MultiValue):
+    if isinstance(value, tuple | MutableSequence):  # pydicom's MultiValue is one
         return [str(one) for one in value]
     return [str(value)]

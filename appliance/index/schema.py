@@ -1,7 +1,8 @@
 """The tables of the index, as SQLAlchemy Core knows them.
 
 The module that owns a table's moves is named beside it.  Times are aware UTC
-datetimes.  Migrations in `migrations/` make the same tables; a test compares.
+datetimes.  Migrations in `migrations/` make the same tables, with the indexes of
+`partial_indexes`; a test compares.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ associations = sa.Table(
     sa.Column("opened_at", Utc, nullable=False, index=True),
     sa.Column("last_activity_at", Utc, nullable=False),
     sa.Column("closed_at", Utc, nullable=True, index=True),
-    sa.Column("ending", sa.String(16), nullable=True),  # released | aborted | lost | unknown
+    sa.Column("ending", sa.String(16), nullable=True),  # states.Ending
     sa.Column("instances", sa.Integer, nullable=False, default=0),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
 )
@@ -139,15 +140,7 @@ arrivals = _table(
     sa.Column("note", sa.Text, nullable=False, default=""),  # such as: identical to job 12
     sa.Column("job_id", sa.BigInteger, nullable=True, index=True),  # made, or identical to
 )
-sa.Index(
-    "uq_arrivals_one_open",
-    arrivals.c.called_ae_title,
-    arrivals.c.study_uid,
-    arrivals.c.series_uid,
-    unique=True,
-    sqlite_where=arrivals.c.state == "open",
-    postgresql_where=arrivals.c.state == "open",
-)
+# At most one is open of a kind: partial_indexes.py.
 
 receptions = _table(
     "receptions",
@@ -328,8 +321,8 @@ tombstones = _table(  # that something was erased, without a word that says what
     sa.Column("erasure", sa.String(32), nullable=False, index=True),  # one act of a person
     sa.Column("at", Utc, nullable=False),
     sa.Column("who", sa.Text, nullable=False),
-    sa.Column("kind", sa.String(8), nullable=False),  # patient | study
-    # HMAC-SHA-256 of the Patient ID or the Study UID, with the key of this data folder.
+    sa.Column("kind", sa.String(8), nullable=False),  # patient | study | whose
+    # HMAC-SHA-256 of the Patient ID, the Study UID or both, with the key of this data folder.
     sa.Column("keyed_hash", sa.String(64), nullable=False, index=True),
 )
 
@@ -346,14 +339,7 @@ alerts = _table(
     sa.Column("ended_at", Utc, nullable=True, index=True),
     sa.Column("told_at", Utc, nullable=True),  # to the webhook and by e-mail
 )
-sa.Index(
-    "uq_alerts_one_open",
-    alerts.c.kind,
-    alerts.c.subject,
-    unique=True,
-    sqlite_where=alerts.c.ended_at.is_(None),
-    postgresql_where=alerts.c.ended_at.is_(None),
-)
+# At most one is open of a subject: partial_indexes.py.
 
 # -- index.samples ---------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from appliance import logs
 from appliance.disk.layout import Layout
 
 _FILE = "serving.json"
@@ -36,6 +35,8 @@ def note(data_root: Path, folders: Iterable[str]) -> None:
         part.write_text(json.dumps(sorted(serving)), "utf-8")
         part.replace(file)
     except OSError as error:  # it only matters when an AE title is doubled meanwhile
+        from appliance import logs  # `brookbox up` never comes here, and holds no logger
+
         logs.get().warning("which streams serve could not be noted", why=str(error))
 
 

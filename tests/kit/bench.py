@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from appliance import bells, ids, settings_file
 from appliance.disk.layout import Layout
-from appliance.index import arrival_list, arrivals, attempts, catalog, database, job_list, migrate
+from appliance.index import arrival_list, arrivals, attempts, catalog, job_list
 from appliance.index.arrival_list import ArrivalRow
 from appliance.index.arrivals import Association, Reception
 from appliance.index.catalog import Instance
@@ -30,10 +29,9 @@ from appliance.index.job_list import Filter
 from appliance.index.jobs import Job
 from appliance.index.states import ENDED, Ending
 from appliance.intake.take import Intake, Sender
-from tests.kit import catalogued
+from tests.kit import alone, catalogued, indexes
 from tests.kit.waiting import wait_for
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIG: dict[str, dict[str, Any]] = {
     "queue": {"ring_again_seconds": 1},
     "completeness": {"quiet_seconds": 0.5, "quiet_after_abort_seconds": 1.0},
@@ -54,8 +52,7 @@ class Bench:
         self.settings = settings_file.load(self.file, home, {})
         self.layout = Layout(self.settings.data_root)
         self.layout.make()
-        self.db: Database = database.connect(self.settings)
-        migrate.migrate(self.db)
+        self.db: Database = indexes.migrated(self.settings)
         self.stream("ECHO")
         self.processes: list[subprocess.Popen[bytes]] = []
         self._intake: Intake | None = None
@@ -84,19 +81,11 @@ class Bench:
 
         `prelude` is Python that runs in it first, to break something.
         """
-        code = prelude + (
-            "import sys\nfrom pathlib import Path\nfrom appliance import settings_file\n"
-            f"from appliance.{name}.service import run\n"
-            f"file, home = Path({str(self.file)!r}), Path({str(self.home)!r})\n"
-            "sys.exit(run(settings_file.load(file, home, {})))"
-        )
-        env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = alone.command(name, self.home, self.file, prelude)
         bell = self.layout.run / f"{name}.bell"
         bell.unlink(missing_ok=True)
         with (self.home / f"{name}.log").open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-c", code], env=env, stdout=out, stderr=out
-            )
+            process = subprocess.Popen(command, env=alone.environment(), stdout=out, stderr=out)
         self.processes.append(process)
         wait_for(lambda: bell.exists() or process.poll() is not None, f"the {name} listens")
         assert process.poll() is None, self.log(name)

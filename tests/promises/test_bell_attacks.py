@@ -10,12 +10,12 @@ import pytest
 
 from appliance.index import events
 from appliance.queue.functions import function_of
+from tests.kit.alone import CHECKOUT
 from tests.kit.bench import Bench
 from tests.kit.dicom import ct_study
 from tests.kit.gearmand import Gearmand
 from tests.kit.scripts import COPY_ONE, HELD, QUICK
 from tests.kit.waiting import wait_for
-from tests.service.conftest import CHECKOUT
 
 _CAN_DO, _SUBMIT_BACKGROUND = 1, 18
 _GRAB, _NO_JOB, _JOB_ASSIGN = 9, 10, 11

@@ -19,11 +19,11 @@ from appliance.worker.container_runs import ContainerExecutor
 from appliance.worker.executor import Run
 from appliance.worker.models import models_folder, why_no_models
 from appliance.worker.profile import Ground, Place, User, container_config
+from tests.kit.alone import CHECKOUT
 from tests.kit.bench import Bench
 from tests.kit.dicom import ct_study
 from tests.kit.runs import Workshop, job
 from tests.kit.scripts import QUICK
-from tests.service.conftest import CHECKOUT
 
 GROUND = Ground(
     image_id="sha256:1",

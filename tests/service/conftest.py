@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,20 +19,13 @@ import yaml
 
 from appliance import settings_file
 from appliance.disk.layout import Layout
-from appliance.index import arrivals, catalog, database, events, migrate, schema
+from appliance.index import arrivals, catalog, events, schema
 from appliance.index.database import Database
 from appliance.settings import Settings
-from tests.kit import peers
+from tests.kit import alone, indexes, peers
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
-from tests.kit.waiting import free_port, wait_for
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-START = (
-    "import sys; from pathlib import Path; from appliance import settings_file;"
-    "from appliance.receiver.service import run;"
-    "sys.exit(run(settings_file.load(Path('config/brookbox.yaml'), Path.cwd(), {})))"
-)
+from tests.kit.waiting import free_port, is_listening, wait_for
 
 
 @dataclass
@@ -53,8 +44,7 @@ class Receiver:
         (self.home / "streams").mkdir()
         self.write_settings()
         self.add_stream("ECHO")
-        self.db: Database = database.connect(self.loaded)
-        migrate.migrate(self.db)
+        self.db: Database = indexes.migrated(self.loaded)
 
     def write_settings(self) -> None:
         merged: dict[str, dict[str, Any]] = {
@@ -66,11 +56,15 @@ class Receiver:
         }  # fmt: skip
         for section, values in self.settings.items():
             merged.setdefault(section, {}).update(values)
-        (self.home / "config" / "brookbox.yaml").write_text(yaml.safe_dump(merged))
+        self.config.write_text(yaml.safe_dump(merged))
+
+    @property
+    def config(self) -> Path:
+        return self.home / "config" / "brookbox.yaml"
 
     @property
     def loaded(self) -> Settings:
-        return settings_file.load(self.home / "config" / "brookbox.yaml", self.home, {})
+        return settings_file.load(self.config, self.home, {})
 
     @property
     def layout(self) -> Layout:
@@ -87,19 +81,19 @@ class Receiver:
         wait_for(self._is_settled, "the streams folder has settled")
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", self.prelude + "\n" + START],
+                alone.command("receiver", self.home, self.config, self.prelude),
                 cwd=self.home,
                 stdout=out,
                 stderr=out,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": f"{CHECKOUT}:{os.environ.get('PYTHONPATH', '')}",
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
+                env=alone.environment(),
             )
         if ready:
-            wait_for(lambda: peers.echoscu(self.port, "ECHO"), "the receiver answers", 60)
+            wait_for(self._answers, "the receiver answers", 60)
         return self
+
+    def _answers(self) -> bool:
+        # A question to a port where nobody listens yet costs a process each time.
+        return is_listening(self.port) and peers.echoscu(self.port, "ECHO")
 
     def _is_settled(self) -> bool:
         newest = max(path.stat().st_ctime for path in (self.home / "streams").rglob("*"))

@@ -18,10 +18,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from appliance.index import arrivals, attempts, database, migrate
+from appliance.index import arrivals, attempts
 from appliance.index.attempts import Finish
 from appliance.index.database import Database
 from appliance.settings import Housekeeper, Receiver, Settings
+from tests.kit import indexes
 from tests.web.day import HOSTILE_NAME, Day
 from web.app import make_app
 from web.service import make_server, stop_server
@@ -40,8 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def web_db(settings: Settings) -> Iterator[Database]:
     """A migrated, empty index."""
-    db = database.connect(settings)
-    migrate.migrate(db)
+    db = indexes.migrated(settings)
     yield db
     db.close()
 
@@ -58,8 +58,7 @@ def day(settings: Settings, web_db: Database) -> Day:
 def full_day(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SimpleNamespace, int]:
     """A day's work, made once: its data folder, what is in it by name, how many studies."""
     settings = Settings(home=tmp_path_factory.mktemp("day"))
-    db = database.connect(settings)
-    migrate.migrate(db)
+    db = indexes.migrated(settings)
     day = Day(settings, db, datetime.now(UTC))
     ids = fill(day)
     db.close()

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from appliance.index.schema import metadata
+from appliance.index.partial_indexes import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

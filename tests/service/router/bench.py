@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -24,16 +22,15 @@ from appliance import settings_file
 from appliance.bells import ring
 from appliance.dicom.header import Header
 from appliance.disk.layout import Layout, instance_path
-from appliance.index import arrivals, attempts, catalog, database, deliveries, jobs, migrate
+from appliance.index import arrivals, attempts, catalog, deliveries, jobs
 from appliance.index.attempts import Finish
 from appliance.index.database import Database
 from appliance.index.deliveries import Delivery, Sent
 from appliance.index.jobs import Job, NewJob
 from appliance.settings import Settings
-from tests.kit import dicom
+from tests.kit import alone, dicom, indexes
 from tests.kit.waiting import free_port, wait_for
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 QUICK = {"first_retry_seconds": 0.2, "longest_retry_minutes": 0.1, "association_timeout_seconds": 5}
 
 
@@ -53,24 +50,17 @@ class Bench:
         self.settings: Settings = settings_file.load(config / "brookbox.yaml", self.home, {})
         self.layout = Layout(self.settings.data_root)
         self.layout.make()
-        self.db: Database = database.connect(self.settings)
-        migrate.migrate(self.db)
+        self.db: Database = indexes.migrated(self.settings)
 
     # -- the process --------------------------------------------------------------------------
 
     def start(self) -> Bench:
         """Start the router."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("BROOKBOX_")}
-        code = (
-            "import sys; from pathlib import Path; from appliance import settings_file;"
-            "from appliance.router import service;"
-            "sys.exit(service.run(settings_file.load(Path(sys.argv[1]), Path(sys.argv[2]))))"
-        )
         file = self.home / "config" / "brookbox.yaml"
         with (self.home / "router.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, str(file), str(self.home)],
-                env={**kept, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+                alone.command("router", self.home, file),
+                env=alone.environment(),
                 stdout=log,
                 stderr=log,
             )

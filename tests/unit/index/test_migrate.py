@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from appliance.errors import WrongSchema
-from appliance.index import database, migrate, schema
+from appliance.index import database, migrate, partial_indexes, schema
 from appliance.index.database import Database
 from appliance.settings import Settings
 
@@ -40,6 +41,12 @@ def former(settings: Settings, version: str) -> Database:
     return db
 
 
+def test_the_known_versions_are_the_migrations_of_the_folder() -> None:
+    script = ScriptDirectory.from_config(migrate._config())
+    newest_first = [revision.revision for revision in script.walk_revisions()]
+    assert tuple(reversed(newest_first)) == migrate.VERSIONS
+
+
 def holds_the_study(db: Database) -> bool:
     with db.read() as connection:
         return connection.scalar(sa.select(schema.studies.c.study_uid)) == "1.2.3"
@@ -55,7 +62,7 @@ def test_an_earlier_schema_becomes_todays_with_its_rows(
     migrate.migrate(db)
     with db.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, schema.metadata) == []
+        assert compare_metadata(context, partial_indexes.metadata) == []
     assert holds_the_study(db)
     db.close()
 
