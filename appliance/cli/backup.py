@@ -11,14 +11,15 @@ import click
 from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked, who
-from appliance.cli.index import waiting
+from appliance.cli.index import tell_put_aside, tell_sends, waiting
 from appliance.disk.copies import LeftOut
 from appliance.disk.layout import Layout
 from appliance.erasure import again
-from appliance.errors import BackupError
+from appliance.errors import BackupError, IndexUnavailable
 from appliance.health import backup_folders, backups, from_files, node_lock
 from appliance.health.backups import Backup, Restored
 from appliance.health.from_files import CaughtUp
+from appliance.index.carried import Sends
 from appliance.index.database import connect
 from appliance.index.file_check import instance_paths
 from appliance.index.migrate import found_version
@@ -90,8 +91,9 @@ def restore(asked: Asked, folder: Path, yes: bool) -> None:
         node_lock.wait_for_leftovers(layout.root, 60)
         now = datetime.now(UTC)
         before = again.remember(settings, show.note)
+        sends = _sends(settings, found)
         done = backups.restore_backup(settings, found, now)
-        caught_up = from_files.catch_up(settings, found.made_at, now, who(), show.complain)
+        caught_up = from_files.catch_up(settings, found.made_at, now, who(), show.complain, sends)
         erased = again.forget_again(settings, before, who(), now)
     missing = _missing_files(settings)
     if asked.as_json:
@@ -107,6 +109,18 @@ def restore(asked: Asked, folder: Path, yes: bool) -> None:
         _tell_restored(found, done, caught_up, [*erased, *_without_files(missing)])
 
 
+def _sends(settings: Settings, found: Backup) -> Sends | None:
+    """Read what only the present index knows of sending; say so when nobody will know it."""
+    try:
+        return from_files.read_sends(settings, found.made_at)
+    except IndexUnavailable as error:
+        show.note(
+            f"The present index cannot be read ({error}): what was sent since the backup, and what "
+            "was still to be sent, is not known."
+        )
+        return None
+
+
 def _tell_left_out(left_out: Sequence[LeftOut], title: str) -> None:
     if not left_out:
         return
@@ -117,9 +131,7 @@ def _tell_left_out(left_out: Sequence[LeftOut], title: str) -> None:
         click.echo(f"  and {len(left_out) - _SHOWN} more: left_out in {backup_folders.MANIFEST}")
 
 
-def _tell_restored(
-    found: Backup, done: Restored, caught_up: CaughtUp, more: Sequence[str]
-) -> None:
+def _tell_restored(found: Backup, done: Restored, caught_up: CaughtUp, more: Sequence[str]) -> None:
     click.echo(f"The index of {show.printable(found.made_at)} UTC is back.")
     if done.files:
         click.echo(f"{done.files} {'file was' if done.files == 1 else 'files were'} put back.")
@@ -160,6 +172,8 @@ def _tell_caught_up(caught_up: CaughtUp) -> None:
         )
     if caught_up.arrivals:
         click.echo(waiting(caught_up.arrivals))
+    tell_put_aside(caught_up)
+    tell_sends(caught_up)
 
 
 def _what_is_used(settings: Settings, layout: Layout) -> str:

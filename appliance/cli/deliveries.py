@@ -7,17 +7,18 @@ from datetime import UTC, datetime
 import click
 
 from appliance import bells
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked, who
 from appliance.disk.layout import Layout
 from appliance.index import deliveries as index
-from appliance.index import events
+from appliance.index import events, unknown_sends
 from appliance.index.states import DeliveryState
 
 
 @click.group()
 def deliveries() -> None:
-    """The deliveries: list, show, resend."""
+    """The deliveries: list, show, resend, route-again."""
 
 
 @deliveries.command(name="list")
@@ -101,3 +102,36 @@ def resend(asked: Asked, delivery_id: int, all_instances: bool) -> None:
         show.as_json(delivery)
     else:
         click.echo(f"Delivery {delivery_id} to {delivery.destination} is due now.")
+
+
+@deliveries.command(name="route-again")
+@click.argument("job_ids", type=int, nargs=-1, metavar="[JOB_ID]...")
+@click.option(
+    "--unknown", is_flag=True, help="All jobs of which nobody knows whether they were sent."
+)
+@click.option("--since", type=click.DateTime(), help="Of these, what ended since then (UTC).")
+@pass_asked
+def route_again(
+    asked: Asked, job_ids: tuple[int, ...], unknown: bool, since: datetime | None
+) -> None:
+    """Send the results of ended jobs by the rules of today, as if they had just ended.
+
+    For what a restore or a rebuild names.  What a delivery has already is not sent twice.
+    """
+    if bool(job_ids) == unknown or (since and not unknown):
+        raise click.UsageError("name jobs, or --unknown (and with it --since)")
+    now = datetime.now(UTC)
+    db = asked.open_index()
+    if unknown:
+        with db.read() as connection:
+            from_then = since.replace(tzinfo=UTC) if since else None
+            job_ids = tuple(unknown_sends.unknown_jobs(connection, from_then))
+    unknown_sends.route_again(db, job_ids, who(), now)
+    db.close()
+    bells.ring(Layout(asked.settings().data_root).run, "router")
+    if asked.as_json:
+        show.as_json({"jobs": job_ids})
+    elif job_ids:
+        click.echo(f"The router looks at {count(len(job_ids), 'job')} again.")
+    else:
+        click.echo("There is no job of which it is not known.")

@@ -15,10 +15,10 @@ from appliance.erasure import again
 from appliance.errors import IndexUnavailable
 from appliance.health import from_files, node_lock, stored_files
 from appliance.health.from_files import Made
-from appliance.index import database, file_check, migrate
+from appliance.index import database, file_check, migrate, unknown_sends
 from appliance.index.database import Database
 from appliance.index.former import Former
-from appliance.index.rebuild import NOT_IN_FILES
+from appliance.index.rebuild import NOT_IN_FILES, CaughtUp, Rebuilt
 from appliance.settings import Settings
 
 _SHOWN = 20
@@ -118,7 +118,7 @@ def rebuild(asked: Asked, yes: bool) -> None:
             }
         )
     else:
-        _tell_made(made, former)
+        _tell_made(made)
         for sentence in erased:
             click.echo(sentence)
 
@@ -152,6 +152,31 @@ def waiting(arrivals: int) -> str:
     )
 
 
+def tell_put_aside(done: Rebuilt | CaughtUp) -> None:
+    """Say what was moved to quarantine, and what comes in its place."""
+    if done.leftovers:
+        click.echo(
+            f"Put into quarantine: {count(len(done.leftovers), 'result')} of jobs of whose end "
+            "there is no record. These jobs run anew."
+        )
+    if done.older:
+        files = count(len(done.older), "file")
+        click.echo(f"Put into quarantine: {files} whose place other content had taken.")
+
+
+def tell_sends(done: Rebuilt | CaughtUp) -> None:
+    """Say what goes on to be sent, and of what nobody knows whether it was."""
+    if done.due:
+        click.echo(
+            f"{count(done.due, 'delivery')} of the index that was there had not been sent: they go "
+            "on when the node runs."
+        )
+    if done.unknown_sends:
+        click.echo(f"{unknown_sends.sentence(len(done.unknown_sends))}")
+        shown = ", ".join(str(job) for job in done.unknown_sends[:_SHOWN])
+        click.echo(f"  jobs: {shown}{', …' if len(done.unknown_sends) > _SHOWN else ''}")
+
+
 def _former(settings: Settings) -> Former | None:
     """Read what only the present index knows; say so when nobody will know it any more."""
     former, why = None, "There is no index now"
@@ -170,7 +195,7 @@ def _former(settings: Settings) -> Former | None:
     return former
 
 
-def _tell_made(made: Made, former: Former | None) -> None:
+def _tell_made(made: Made) -> None:
     done = made.rebuilt
     click.echo(
         f"The index holds {count(done.instances, 'instance')} of "
@@ -180,14 +205,16 @@ def _tell_made(made: Made, former: Former | None) -> None:
     click.echo(f"The next job is {done.next_job_id}.")
     if done.arrivals:
         click.echo(waiting(done.arrivals))
+    tell_put_aside(done)
     for fate in made.fates:
         click.echo(fate.sentence)
         if fate.remedy:
             click.echo(f"  try: {fate.remedy}")
-    if former and former.unsent:
-        jobs = ", ".join(str(job) for job in former.unsent)
-        click.echo(f"Results of these jobs were not all sent, and are not sent now: {jobs}.")
-        click.echo(f"  try: brookbox jobs run-again {former.unsent[0]}")
+    tell_sends(done)
+    if done.unsent:
+        jobs = ", ".join(str(job) for job in done.unsent)
+        click.echo(f"Results of these jobs were not all sent, and no file tells of them: {jobs}.")
+        click.echo("  try: send their studies again, where no new job of them is made")
     if made.aside:
         click.echo(f"The index that was there is now {made.aside}.")
 

@@ -61,7 +61,8 @@ def copy_tree(
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_new = _made(None, str(target))
     with opened_folder(source.resolve()) as here, opened_folder(target.resolve()) as there:
-        _Copy(copied, may_link, why_not or _all).folder(here, there, "")
+        names = _names(here)
+        _Copy(copied, may_link, why_not or _all).folder(here, names, there, "")
         _finish(here, there, is_new)
     return copied
 
@@ -85,8 +86,8 @@ class _Copy:
     may_link: bool
     why_not: Why
 
-    def folder(self, here: int, there: int, above: str) -> None:
-        for name in sorted(os.listdir(here)):
+    def folder(self, here: int, names: list[str], there: int, above: str) -> None:
+        for name in names:
             path = f"{above}/{name}" if above else name
             try:
                 self._entry(here, there, name, path)
@@ -113,9 +114,11 @@ class _Copy:
         with _reading():
             source = os.open(name, FOLDER_FLAGS, dir_fd=here)
         try:
+            with _reading():  # it may have been removed since it was opened
+                names = _names(source)
             is_new = _made(there, name)
             with opened_folder(name, there) as target:
-                self.folder(source, target, path)
+                self.folder(source, names, target, path)
                 _finish(source, target, is_new)
         finally:
             os.close(source)
@@ -182,6 +185,10 @@ def _reading() -> Iterator[None]:
         raise _Unreadable("") from error
     except OSError as error:
         raise _Unreadable(f"it cannot be read: {error.strerror}") from error
+
+
+def _names(folder: int) -> list[str]:
+    return sorted(os.listdir(folder))
 
 
 def _made(folder: int | None, name: str) -> bool:

@@ -31,7 +31,12 @@ _WHY_NO_KEY = (
     "if that is to be answered after a loss of the disk"
 )
 # Stored files never change, so links will do; those of jobs and of streams still grow.
-_FILES = {"studies": True, "quarantine": True, "jobs": False, "memory": False}
+_FILES = {"jobs": False, "quarantine": True, "studies": True, "memory": False}
+# The node goes on meanwhile.  A job has its record after its results, so records are copied
+# first: none is in a backup without them.  A file may move from quarantine to studies (a person
+# takes it in) and from studies to quarantine (other content takes its place), so quarantine
+# is copied before studies and once more after: wherever it moves, one of the three meets it.
+_IN_ORDER = ("jobs", "quarantine", "studies", "quarantine", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +188,11 @@ def _restore_configuration(settings: Settings, folder: Path) -> list[str]:
 
 
 def _copy_files(data_root: Path, target: Path) -> list[LeftOut]:
-    left_out = []
-    for kind, may_link in _FILES.items():
-        copied = copy_tree(data_root / kind, target / kind, may_link=may_link)
-        left_out += [LeftOut(f"data/{kind}/{one.path}", one.why) for one in copied.left_out]
-    return left_out
+    left_out: dict[LeftOut, None] = {}  # once each, in order: what is copied twice is named twice
+    for kind in _IN_ORDER:
+        copied = copy_tree(data_root / kind, target / kind, may_link=_FILES[kind])
+        left_out |= {LeftOut(f"data/{kind}/{one.path}", one.why): None for one in copied.left_out}
+    return list(left_out)
 
 
 def _digests(folder: Path) -> dict[str, str]:

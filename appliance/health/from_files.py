@@ -14,8 +14,10 @@ from appliance.disk.layout import Layout
 from appliance.errors import BackupError
 from appliance.health import stored_files
 from appliance.health.job_folders import job_ids
+from appliance.health.put_aside import put_aside
 from appliance.health.stored_files import Complain
 from appliance.index import backup, belonging, database, file_check, former, migrate, rebuild
+from appliance.index.carried import Sends
 from appliance.index.former import Fate, Former
 from appliance.index.rebuild import CaughtUp, Rebuilt, Told
 from appliance.settings import Settings
@@ -30,6 +32,7 @@ __all__ = [
     "check_used",
     "make_again",
     "read_former",
+    "read_sends",
 ]
 
 
@@ -91,10 +94,27 @@ def read_former(settings: Settings) -> Former | None:
         db.close()
 
 
+def read_sends(settings: Settings, since: datetime) -> Sends | None:
+    """Read what the present index knows of sending since then; None when there is none.
+
+    Raises IndexUnavailable when it cannot be read.
+    """
+    if backup.why_nothing(settings):
+        return None
+    db = database.connect(settings)
+    try:
+        return former.read_sends_since(db, since)
+    finally:
+        db.close()
+
+
 def make_again(
     settings: Settings, before: Former | None, now: datetime, who: str, complain: Complain
 ) -> Made:
-    """Make the index from the files; the present one is kept in a file beside it."""
+    """Make the index from the files; the present one is kept in a file beside it.
+
+    May be killed and repeated: files are moved last, and what is not moved yet is found again.
+    """
     new, part = _beside(settings)
     aside = None if part else backup.save_aside(settings, f"before-rebuild-{now:%Y%m%dT%H%M%SZ}")
     db = database.connect(new)
@@ -109,13 +129,23 @@ def make_again(
         db.close()
     if part:
         aside = backup.take_over(settings, part, now)
-    return Made(done, aside, tuple(fates))
+    return Made(put_aside(layout, done), aside, tuple(fates))
 
 
 def catch_up(
-    settings: Settings, made_at: datetime, now: datetime, who: str, complain: Complain
+    settings: Settings,
+    made_at: datetime,
+    now: datetime,
+    who: str,
+    complain: Complain,
+    before: Sends | None = None,
 ) -> CaughtUp:
-    """Take into a restored index what came after it; it gets this program's schema first."""
+    """Take into a restored index what came after it; it gets this program's schema first.
+
+    `before` is what the index that it took the place of knew of sending.
+
+    May be killed, and repeated with the restore: files are moved last.
+    """
     db = database.connect(settings)
     try:
         if migrate.needs_migration(db):
@@ -129,9 +159,11 @@ def catch_up(
             for path in stored_files.stored_paths(layout)
             if str(path.relative_to(layout.root)) not in known
         )
-        return rebuild.catch_up(db, _told(settings, unknown, now, complain), made_at, now, who)
+        told = _told(settings, unknown, now, complain)
+        done = rebuild.catch_up(db, told, made_at, now, who, before)
     finally:
         db.close()
+    return put_aside(layout, done)
 
 
 def _told(settings: Settings, paths: stored_files.Paths, now: datetime, complain: Complain) -> Told:

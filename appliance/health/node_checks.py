@@ -14,7 +14,7 @@ from appliance.errors import BrookboxError, IndexUnavailable, QueueUnavailable
 from appliance.health.backup_folders import found_in
 from appliance.health.finding import Finding, ok, warn, wrong
 from appliance.health.gone_streams import gone_streams
-from appliance.index import beats, events, file_check, lanes, migrate
+from appliance.index import beats, events, file_check, lanes, migrate, unknown_sends
 from appliance.index.beats import Beat
 from appliance.index.database import Database, connect, sqlite_file
 from appliance.index.lanes import Lane
@@ -25,6 +25,7 @@ from appliance.streams.catalog import Streams, streams_of
 PROCESSES = ("receiver", "dispatcher", "worker", "router", "housekeeper", "web")
 SILENCE = timedelta(seconds=60)
 _OLD_BACKUP = timedelta(days=2)
+_MISSED = timedelta(days=7)
 
 
 def check_index(settings: Settings) -> Iterator[Finding]:
@@ -144,6 +145,20 @@ def check_quarantine(settings: Settings, now: datetime) -> Iterator[Finding]:
     if found := listed.count_since(now - timedelta(hours=24)):
         sentence = f"{count(found, 'file')} came into quarantine in the last 24 hours."
         yield warn("quarantine", sentence, "brookbox quarantine list")
+
+
+def check_unknown_sends(db: Database, now: datetime) -> Iterator[Finding]:
+    """Say of which jobs of the last days nobody knows whether they were sent, after a restore."""
+    since = now - _MISSED
+    with db.read() as connection:
+        found = unknown_sends.unknown_jobs(connection, since)
+    if found:
+        yield warn(
+            "deliveries",
+            f"Of {count(len(found), 'job')} of the last {_MISSED.days} days nobody knows since the "
+            "restore or rebuild of the index whether the results were sent.",
+            f"{unknown_sends.COMMAND} --unknown --since {since:%Y-%m-%d}",
+        )
 
 
 def check_erasures(settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.dicom import part10
+from appliance.dicom.names import IMPLEMENTATION_CLASS_UID
 from appliance.disk.layout import Layout, older_names
 from appliance.disk.studies import dataset_digest
 from appliance.errors import InstanceRefused
@@ -67,4 +68,8 @@ def _read(layout: Layout, path: Path) -> StoredFile:
         calling_ae_title=meta.sending_ae_title,
         address=part10.host_of(meta.sending_address),
         older=older_names(relative),
+        # What was received names the AE title that it was sent to; ours is our word for the rest,
+        # whatever AE title the node had when it wrote it.
+        is_result=not meta.receiving_ae_title
+        and meta.implementation_class_uid == IMPLEMENTATION_CLASS_UID,
     )

@@ -6,6 +6,7 @@ by pg_dump and pg_restore.  Only the index: `health.backups` packs it with the r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -150,8 +151,15 @@ def check_sqlite(file: Path) -> None:
 
 
 def put_aside(target: Path, ending: str) -> Path | None:
-    """Rename SQLite's files out of the way; None when there was none."""
+    """Rename SQLite's files out of the way; None when there was none, or an empty one.
+
+    An empty one is what a start makes that then refuses to work on it.
+    """
     if not target.exists():
+        return None
+    if _is_empty(target):
+        for tail in ("", "-wal", "-shm"):
+            Path(f"{target}{tail}").unlink(missing_ok=True)
         return None
     aside = target.with_name(f"{target.name}.{ending}")
     # The log belongs to the file: without it the last commits would be missing.
@@ -160,6 +168,16 @@ def put_aside(target: Path, ending: str) -> Path | None:
             log.rename(f"{aside}{tail}")
     target.rename(aside)
     return aside
+
+
+def _is_empty(file: Path) -> bool:
+    """Say whether a file is a SQLite database without a single table; False when damaged."""
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            found = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(found == (0,))
 
 
 def _save_sqlite(source: Path, part: Path) -> None:

@@ -7,8 +7,10 @@ instance.  No patient's name or ID: UIDs and ids say which study it was.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -52,6 +54,12 @@ def append(
             facts=json.dumps(facts, default=str),
         )
     )
+
+
+def append_all(connection: sa.Connection, told: Sequence[Mapping[str, Any]]) -> None:
+    """Add events that were told elsewhere before, in one statement; each is a whole row."""
+    if told:
+        connection.execute(sa.insert(t.events), told)
 
 
 def latest(

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from appliance.errors import IndexUnavailable
 from appliance.index import job_numbers
 from appliance.index import schema as t
+from appliance.index.carried import Sends, read_sends
 from appliance.index.database import Database
 from appliance.index.states import ACTIVE, ENDED, DeliveryState, JobState
 
@@ -37,13 +38,14 @@ class Former:
     """What the former index held of use.
 
     `settled` is up to when what was received for a subject has had its job; `unsent`
-    are the jobs whose results were not all sent.
+    are the jobs whose results were not all sent, `sends` how far that had come.
     """
 
     unended: tuple[Unended, ...]
     settled: dict[Subject, datetime]
     unsent: tuple[int, ...]
     last_job_id: int
+    sends: Sends
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,19 @@ def read_former(db: Database) -> Former:
                 settled=settled(connection),
                 unsent=_unsent(connection),
                 last_job_id=job_numbers.last_given(connection),
+                sends=read_sends(connection, None),
             )
-    except (sa.exc.SQLAlchemyError, ValueError) as error:  # another schema, or damaged rows
-        raise IndexUnavailable(
-            f"the index holds what this program cannot read: {getattr(error, 'orig', error)}",
-            remedy="brookbox doctor",
-        ) from error
+    except (sa.exc.SQLAlchemyError, ValueError) as error:
+        raise _unreadable(error) from error
+
+
+def read_sends_since(db: Database, since: datetime) -> Sends:
+    """Read what became of sending since a backup was made; IndexUnavailable when it cannot be."""
+    try:
+        with db.read() as connection:
+            return read_sends(connection, since)
+    except (sa.exc.SQLAlchemyError, ValueError) as error:
+        raise _unreadable(error) from error
 
 
 def settled(connection: sa.Connection) -> dict[Subject, datetime]:
@@ -121,6 +130,14 @@ def _fate(connection: sa.Connection, job: Unended) -> Fate:
     if connection.scalar(arrival) is not None:
         return Fate(job, f"{named}: a new job is made of its study.", "")
     return Fate(job, f"{named} does not come back.", _send(job))
+
+
+def _unreadable(error: Exception) -> IndexUnavailable:
+    """Say that it has another schema, or damaged rows."""
+    return IndexUnavailable(
+        f"the index holds what this program cannot read: {getattr(error, 'orig', error)}",
+        remedy="brookbox doctor",
+    )
 
 
 def _send(job: Unended) -> str:

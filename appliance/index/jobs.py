@@ -270,18 +270,34 @@ def set_wait_reason(db: Database, ae_title: str, reason: str, now: datetime) -> 
 def tell_end(connection: sa.Connection, job_id: int, who: str, now: datetime) -> None:
     """Append the event of a job's end to the audit trail, in the move's own transaction."""
     job = get(connection, job_id)
-    why = f": {job.reason}" if job.reason else "."
-    results = count(job.result_count, "result")
     events.append(
         connection,
         f"job {job.state}",
-        f"Job {job.id} of {job.ae_title} {job.state} with {results}{why}",
+        end_sentence(job.id, job.ae_title, job.state, job.result_count, job.reason),
         now,
         who=who,
         study_uid=job.study_uid,
         job_id=job.id,
         attempt=job.attempt,
     )
+
+
+def end_sentence(job_id: int, ae_title: str, state: str, results: int, reason: str) -> str:
+    """Say how a job ended, as the audit trail does."""
+    why = f": {reason}" if reason else "."
+    return f"Job {job_id} of {ae_title} {state} with {count(results, 'result')}{why}"
+
+
+def cancel_superseded(connection: sa.Connection, job_id: int, by: int, now: datetime) -> None:
+    """Cancel a queued job that another one makes needless."""
+    c = t.jobs.c
+    reason = f"It was superseded by job {by}, which has more of the study."
+    connection.execute(
+        sa.update(t.jobs)
+        .where(c.id == job_id, c.state == JobState.QUEUED)
+        .values(state=JobState.CANCELLED, ended_at=now, reason=reason, cancelled_by=_THE_DISPATCHER)
+    )
+    tell_end(connection, job_id, _THE_DISPATCHER, now)
 
 
 def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetime) -> None:
@@ -302,12 +318,5 @@ def _supersede(connection: sa.Connection, job_id: int, new: NewJob, now: datetim
         .values(superseded_by=job_id, is_held=False)
     )
     queued = sa.select(c.id).where(*older, c.state == JobState.QUEUED).with_for_update()
-    waiting = list(connection.scalars(queued))
-    reason = f"It was superseded by job {job_id}, which has more of the study."
-    connection.execute(
-        sa.update(t.jobs)
-        .where(c.id.in_(waiting), c.state == JobState.QUEUED)
-        .values(state=JobState.CANCELLED, ended_at=now, reason=reason, cancelled_by=_THE_DISPATCHER)
-    )
-    for one in waiting:
-        tell_end(connection, one, _THE_DISPATCHER, now)
+    for one in list(connection.scalars(queued)):
+        cancel_superseded(connection, one, job_id, now)

@@ -3,37 +3,50 @@
 The caller reads the files: stored instances with their File Meta, and the records
 of ended jobs.  What was received and has no ended job gets an arrival, and so a job: its
 sender was told that it is kept.  How its association ended no file tells, so that is
-unknown, and the study counts as possibly incomplete.
+unknown, and the study counts as possibly incomplete.  A result that no record names is of
+a job that had not ended for all we know: it is left to the caller, to stand out of the way.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from appliance.amounts import count
 from appliance.dicom.header import Header
-from appliance.index import arrivals, catalog, events, job_numbers
+from appliance.index import (
+    arrivals,
+    catalog,
+    events,
+    job_numbers,
+    told_associations,
+    unknown_sends,
+)
 from appliance.index import schema as t
 from appliance.index.arrivals import Reception
-from appliance.index.database import Database, insert_new
+from appliance.index.carried import Carried, Sends, carry_over
+from appliance.index.database import Database
 from appliance.index.former import Former, Subject, settled
-from appliance.index.jobs import Job
-from appliance.index.states import ACTIVE, ENDED, Ending
+from appliance.index.job_records import Records, supersede_older
+from appliance.index.states import ACTIVE, ENDED
 
-NOT_IN_FILES = "deliveries, events, receptions by a second AE title, jobs that a person had queued"
-_ROUTED = "The index was made again from the files: what was sent of it is not known."
+NOT_IN_FILES = (
+    "deliveries, events (but for the ends of jobs), receptions by a second AE title, jobs that a "
+    "person had queued, the cancelling of a job that waited, in the last minute before"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """One file below studies/; the AE titles are those of its File Meta, "" when it has none.
 
-    `older` are the names of the contents that this one took the place of.
+    `older` are the names of the contents that this one took the place of; `is_result` is what
+    the node wrote for a stream.
     """
 
     header: Header
@@ -45,6 +58,7 @@ class StoredFile:
     calling_ae_title: str
     address: str
     older: tuple[str, ...] = ()
+    is_result: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What the new index holds; `arrivals` are studies of which a job is still to be made."""
+    """What the new index holds; `arrivals` are studies of which a job is still to be made.
+
+    `leftovers` are the stored files that it does not hold: results of jobs that had not ended,
+    which are made again.  `older` are the names of contents that others took the place of.
+    `due` counts the deliveries of the former index that go on, `unknown_sends` are the jobs
+    of which nobody knows whether their results were sent, `unsent` those whose results the
+    former index still had to send and that are not here.
+    """
 
     studies: int
     instances: int
@@ -72,15 +93,27 @@ class Rebuilt:
     jobs: int
     arrivals: int
     next_job_id: int
+    leftovers: tuple[str, ...] = ()
+    older: tuple[str, ...] = ()
+    due: int = 0
+    unknown_sends: tuple[int, ...] = ()
+    unsent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """What an index that was put back did not know."""
+    """What an index that was put back did not know; what has no counterpart is as of a rebuild.
+
+    `unknown_sends` are only those that ended after the backup.
+    """
 
     instances: int
     jobs: int
     arrivals: int
+    leftovers: tuple[str, ...] = ()
+    older: tuple[str, ...] = ()
+    due: int = 0
+    unknown_sends: tuple[int, ...] = ()
 
 
 def rebuild(
@@ -93,39 +126,75 @@ def rebuild(
     with db.write() as connection:
         for table in reversed(t.metadata.sorted_tables):
             connection.execute(sa.delete(table))
-        taken = _Taking(connection, told, former.settled if former else {}, now)
+        sends = former.sends if former else Sends()
+        taken = _Taking(connection, told, former.settled if former else {}, sends, now)
         receptions = taken.take_all(datetime.min.replace(tzinfo=UTC))
-        last = max(told.highest_job_id, taken.last_job_id, former.last_job_id if former else 0)
+        ids = told.highest_job_id, taken.records.last_job_id, former.last_job_id if former else 0
         done = Rebuilt(
             studies=_count(connection, t.studies),
             instances=_count(connection, t.instances),
             receptions=receptions,
-            jobs=taken.jobs,
+            jobs=taken.records.jobs,
             arrivals=_count(connection, t.arrivals),
-            next_job_id=job_numbers.go_on_above(connection, last),
+            next_job_id=job_numbers.go_on_above(connection, max(ids)),
+            leftovers=tuple(taken.leftovers),
+            older=tuple(taken.older),
+            due=taken.carried.due,
+            unknown_sends=tuple(unknown_sends.unknown_jobs(connection)),
+            unsent=tuple(
+                job for job in (former.unsent if former else ()) if job not in taken.carried.jobs
+            ),
         )
         sentence = f"The index was made again from {done.instances} files and {done.jobs} jobs."
-        events.append(connection, "index rebuilt", sentence, now, who=who)
+        _tell(connection, "index rebuilt", sentence, done, now, who)
         return done
 
 
-def catch_up(db: Database, told: Told, made_at: datetime, now: datetime, who: str = "") -> CaughtUp:
+def catch_up(
+    db: Database,
+    told: Told,
+    made_at: datetime,
+    now: datetime,
+    who: str = "",
+    before: Sends | None = None,
+) -> CaughtUp:
     """Take what came after `made_at` into an index that was put back, in one transaction.
 
     Otherwise its files would be taken for leftovers, and its job numbers given again.
+    `before` is what could be read of the index that it took the place of.
     """
     with db.write() as connection:
-        before = _count(connection, t.instances), _count(connection, t.arrivals)
-        taken = _Taking(connection, told, {}, now)
+        had = _count(connection, t.instances), _count(connection, t.arrivals)
+        taken = _Taking(connection, told, {}, before or Sends(), now)
         taken.take_all(made_at)
-        job_numbers.go_on_above(connection, max(told.highest_job_id, taken.last_job_id))
-        sentence = f"The index was put back as it was at {made_at:%Y-%m-%d %H:%M:%S} UTC."
-        events.append(connection, "backup restored", sentence, now, who=who)
-        return CaughtUp(
-            instances=_count(connection, t.instances) - before[0],
-            jobs=taken.jobs,
-            arrivals=_count(connection, t.arrivals) - before[1],
+        job_numbers.go_on_above(connection, max(told.highest_job_id, taken.records.last_job_id))
+        done = CaughtUp(
+            instances=_count(connection, t.instances) - had[0],
+            jobs=taken.records.jobs,
+            arrivals=_count(connection, t.arrivals) - had[1],
+            leftovers=tuple(taken.leftovers),
+            older=tuple(taken.older),
+            due=taken.carried.due,
+            unknown_sends=tuple(unknown_sends.unknown_jobs(connection, made_at)),
         )
+        sentence = f"The index was put back as it was at {made_at:%Y-%m-%d %H:%M:%S} UTC."
+        _tell(connection, "backup restored", sentence, done, now, who)
+        return done
+
+
+def _tell(
+    connection: sa.Connection,
+    kind: str,
+    sentence: str,
+    done: Rebuilt | CaughtUp,
+    now: datetime,
+    who: str,
+) -> None:
+    if done.due:
+        sentence += f" {count(done.due, 'delivery')} of the index before go on."
+    if done.unknown_sends:
+        sentence += f" {unknown_sends.sentence(len(done.unknown_sends))}"
+    events.append(connection, kind, sentence, now, who=who, unknown_sends=done.unknown_sends)
 
 
 class _Taking:
@@ -136,37 +205,58 @@ class _Taking:
         connection: sa.Connection,
         told: Told,
         settled_before: Mapping[Subject, datetime],
+        sends: Sends,
         now: datetime,
     ) -> None:
         self._connection = connection
         self._told = told
         self._settled = dict(settled_before)
-        self._makers: dict[str, int] = {}
+        self._sends = sends
         self._now = now
-        self.jobs = 0
-        self.last_job_id = 0
+        self.carried = Carried()
+        self.records = Records(connection)
+        self.leftovers: list[str] = []
+        self.older: list[str] = []
 
     def take_all(self, made_at: datetime) -> int:
         """Take in the jobs, then the files; how many receptions these told of."""
-        for record in self._told.records:
-            self._take_job(record, made_at)
+        self.records.take_all(self._told.records, made_at)
+        self.carried = carry_over(self._connection, self._sends, self._now)
+        supersede_older(self._connection, self._now)
         for subject, at in settled(self._connection).items():
             self._settled[subject] = max(at, self._settled.get(subject, at))
-        receptions = sum(self._take_file(one) for one in self._told.files)
+        unnamed: list[StoredFile] = []
+        receptions = 0
+        for one in self._told.files:
+            if self._is_unnamed(one):
+                unnamed.append(one)
+            else:
+                receptions += self._take_file(one)
+        self._take_unnamed(unnamed)
         _correct_studies(self._connection)
-        _correct_associations(self._connection)
+        told_associations.correct(self._connection)
         return receptions
 
-    def _take_job(self, record: Mapping[str, Any], made_at: datetime) -> None:
-        values = _values_of(record)
-        if values is None:
-            return
-        self.last_job_id = max(self.last_job_id, values["id"])
-        self._makers.update({str(uid): values["id"] for uid in record.get("results", ())})
-        is_new = insert_new(self._connection, t.jobs, values)
-        if is_new or _ended_since(self._connection, values, made_at):
-            _add_parts(self._connection, values["id"], record)
-            self.jobs += 1
+    def _is_unnamed(self, one: StoredFile) -> bool:
+        """Say whether this is a result without a record that could name it, and should."""
+        is_young = one.written_at >= self._told.since
+        return one.is_result and is_young and one.header.sop_instance_uid not in self.records.makers
+
+    def _take_unnamed(self, results: Iterable[StoredFile]) -> None:
+        """Leave out the results that a job is going to make again; take in the rest.
+
+        Known, their UIDs would have that job fail, or the study have them twice.  Where no job
+        comes (its stream is gone, or the jobs' folders are, and their studies are not young)
+        they hurt nobody, and nobody makes them again.  A study that holds nothing received was
+        made of another one, and which one nobody knows: any job to come may be its maker.
+        """
+        coming = _with_a_job_to_come(self._connection)
+        for one in results:
+            study_uid = one.header.study_uid
+            if study_uid in coming or (coming and not _was_received(self._connection, study_uid)):
+                self.leftovers.append(one.path)
+            else:
+                self._take_file(one)
 
     def _take_file(self, one: StoredFile) -> bool:
         is_new = catalog.add_instance(
@@ -176,14 +266,17 @@ class _Taking:
             size_bytes=one.size_bytes,
             dataset_sha256=one.dataset_sha256,
             now=one.written_at,
-            made_by_job=self._makers.get(one.header.sop_instance_uid),
+            made_by_job=self.records.makers.get(one.header.sop_instance_uid),
         )
-        if not (is_new or self._takes_over(one)) or not one.called_ae_title:
+        if not (is_new or self._takes_over(one)):
+            return False
+        self.older += one.older
+        if not one.called_ae_title:
             return False
         reception = _reception(one)
         level = self._level(one)
         if level is not None:
-            _add_association(self._connection, reception, self._now)
+            told_associations.add(self._connection, reception, self._now)
         arrivals.receive(self._connection, reception, level)
         return True
 
@@ -228,44 +321,23 @@ class _Taking:
         return self._connection.execute(query.limit(1)).first() is not None
 
 
-def _values_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Give the row of an ended job; None when the record is not of one."""
-    values = {
-        field.name: _value(field.name, record[field.name])
-        for field in fields(Job)
-        if field.name in record
-    }
-    if values.get("state") not in list(ENDED) or values.get("created_at") is None:
-        return None
-    if values.get("routed_at") is None:
-        # The router must not send all of it once more.
-        values.update(routed_at=values.get("ended_at"), routing_note=_ROUTED)
-    values.update(lease_until=None, is_held=False)
-    return values
-
-
-def _ended_since(connection: sa.Connection, values: dict[str, Any], made_at: datetime) -> bool:
-    """Let a job end that waited or ran when the backup was made; False when it did not end since.
-
-    A record that is older than the backup is of a job that was queued again.
-    """
-    ended_at = values.get("ended_at")
-    if ended_at is None or ended_at <= made_at:
-        return False
-    c = t.jobs.c
-    result = connection.execute(
-        sa.update(t.jobs).where(c.id == values["id"], c.state.in_(ACTIVE)).values(**values)
+def _with_a_job_to_come(connection: sa.Connection) -> frozenset[str]:
+    """Give the studies of which a job waits, runs, or is still to be made."""
+    a, j = t.arrivals.c, t.jobs.c
+    arrived = sa.select(a.study_uid).where(a.state == "open")
+    return frozenset(
+        connection.scalars(sa.union(arrived, sa.select(j.study_uid).where(j.state.in_(ACTIVE))))
     )
-    return result.rowcount == 1
 
 
-def _add_parts(connection: sa.Connection, job_id: int, record: Mapping[str, Any]) -> None:
-    for uid in record.get("inputs", ()):
-        insert_new(connection, t.job_inputs, {"job_id": job_id, "sop_instance_uid": str(uid)})
-    connection.execute(sa.delete(t.job_steps).where(t.job_steps.c.job_id == job_id))
-    for step in record.get("steps", ()):
-        times = {name: _time(step.get(name)) for name in ("started_at", "ended_at")}
-        connection.execute(sa.insert(t.job_steps).values({**step, **times, "job_id": job_id}))
+def _was_received(connection: sa.Connection, study_uid: str) -> bool:
+    i, r = t.instances.c, t.receptions.c
+    query = (
+        sa.select(r.id)
+        .join_from(t.instances, t.receptions, i.sop_instance_uid == r.sop_instance_uid)
+        .where(i.study_uid == study_uid)
+    )
+    return connection.scalar(query.limit(1)) is not None
 
 
 def _reception(one: StoredFile) -> Reception:
@@ -282,24 +354,6 @@ def _reception(one: StoredFile) -> Reception:
     )
 
 
-def _add_association(connection: sa.Connection, reception: Reception, now: datetime) -> None:
-    """Let a study have been brought; how that ended, and what was refused, nobody knows."""
-    values = {
-        "id": reception.association_id,
-        "called_ae_title": reception.called_ae_title,
-        "calling_ae_title": reception.calling_ae_title,
-        "address": reception.address,
-        "process": "",
-        "opened_at": reception.received_at,
-        "last_activity_at": reception.received_at,
-        "closed_at": now,
-        "ending": Ending.UNKNOWN,
-        "instances": 0,
-        "failures": 0,
-    }
-    insert_new(connection, t.associations, values)
-
-
 def _correct_studies(connection: sa.Connection) -> None:
     """Let each study's times be those of its first and last instance."""
     i, s = t.instances.c, t.studies.c
@@ -309,29 +363,6 @@ def _correct_studies(connection: sa.Connection) -> None:
     kept = s.study_uid.in_(sa.select(i.study_uid))
     times = {"first_received_at": first, "last_received_at": last}
     connection.execute(sa.update(t.studies).where(kept).values(**times))
-
-
-def _correct_associations(connection: sa.Connection) -> None:
-    """Let each association that only the files tell of have brought all that is kept of it."""
-    a, r = t.associations.c, t.receptions.c
-    mine = r.association_id == a.id
-    values = {
-        "instances": sa.func.count(r.sop_instance_uid.distinct()),
-        "opened_at": sa.func.min(r.received_at),
-        "last_activity_at": sa.func.max(r.received_at),
-    }
-    told = {name: sa.select(value).where(mine).scalar_subquery() for name, value in values.items()}
-    kept = a.id.in_(sa.select(r.association_id))
-    unknown = a.ending == Ending.UNKNOWN
-    connection.execute(sa.update(t.associations).where(unknown, kept).values(**told))
-
-
-def _value(name: str, raw: Any) -> Any:
-    return _time(raw) if isinstance(t.jobs.c[name].type, t.Utc) else raw
-
-
-def _time(raw: Any) -> datetime | None:
-    return None if raw is None else datetime.fromisoformat(str(raw))
 
 
 def _count(connection: sa.Connection, table: sa.Table) -> int:

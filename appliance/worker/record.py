@@ -29,7 +29,8 @@ def settle(db: Database, layout: Layout, job_id: int) -> bool:
         if job.state not in ENDED:
             return False
         content = record_of(connection, job)
-    for path in layout.job(job_id).of_a_run:
+    folder = layout.job(job_id)
+    for path in folder.of_a_run if folder.path.exists() else ():
         remove_tree(path)
     _write(layout, job_id, content)
     return True
@@ -50,6 +51,26 @@ def settle_all(db: Database, layout: Layout) -> int:
             continue
         except DiskError as error:  # tried again with the next tidying
             logs.get().warning("job not recorded", job=int(entry.name), said=str(error))
+    return done
+
+
+def settle_unrun(db: Database, layout: Layout, since: datetime) -> int:
+    """Write the record of jobs that ended since then and never ran; how many there were.
+
+    Without it a job that was cancelled while it waited would be made anew with the index.
+    """
+    with db.read() as connection:
+        ended = job_list.ended_unrun(connection, since)
+    done = 0
+    for job_id in ended:
+        if layout.job(job_id).path.exists():
+            continue
+        try:
+            done += settle(db, layout, job_id)
+        except NotFound:  # erased meanwhile
+            continue
+        except DiskError as error:  # tried again with the next tidying
+            logs.get().warning("job not recorded", job=job_id, said=str(error))
     return done
 
 

@@ -146,6 +146,9 @@ class Worker:
         if dead:
             lanes.remove_workers(site.db, sorted(dead))
         record.settle_all(site.db, site.layout)
+        # What is older the housekeeper removes.
+        kept = timedelta(days=site.settings.housekeeper.logs_days)
+        record.settle_unrun(site.db, site.layout, now - kept)
 
     def _stop(self) -> None:
         """Stop what runs, wait for it, and say goodbye."""

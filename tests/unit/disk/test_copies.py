@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,3 +114,57 @@ def test_every_file_and_folder_is_synced(
 def test_a_source_that_is_not_there_gives_nothing(tmp_path: Path) -> None:
     assert copy_tree(tmp_path / "none", tmp_path / "target").files == 0
     assert not (tmp_path / "target").exists()
+
+
+def test_a_second_pass_adds_what_came_and_keeps_what_went(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    copy_tree(source, target, may_link=True)
+    first = (target / "text").stat()
+    (source / "inner" / "new").write_text("new")
+    (source / "later").mkdir()
+    (source / "later" / "file").write_text("file")
+    (source / "inner" / "work.sh").unlink()
+    (source / "text").rename(source / "old")
+    (source / "text").write_text("changed")
+    copied = copy_tree(source, target, may_link=True)
+    assert (copied.files, copied.left_out) == (3, [])
+    assert (target / "text").stat().st_ino == first.st_ino
+    assert (target / "text").read_text() == "text"
+    found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert found == {"inner/new", "inner/work.sh", "later/file", "old", "text"}
+
+
+@pytest.mark.parametrize(("moment", "may_link"), [("stat", False), ("open", False), ("link", True)])
+def test_what_is_removed_while_it_is_copied_is_left_out_unnamed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, may_link: bool
+) -> None:
+    real = getattr(os, moment)
+
+    def removed_before(name: Any, *args: Any, **words: Any) -> Any:
+        if name == "text":
+            (source / "text").unlink(missing_ok=True)
+        return real(name, *args, **words)
+
+    monkeypatch.setattr(copies.os, moment, removed_before)
+    copied = copy_tree(source, tmp_path / "target", may_link=may_link)
+    assert (copied.files, copied.left_out) == (1, [])
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["inner"]
+
+
+def test_a_folder_that_is_removed_while_it_is_open_is_left_out_unnamed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.listdir
+
+    def removed_before(folder: int) -> list[str]:
+        if os.path.samestat(os.fstat(folder), inner):
+            shutil.rmtree(source / "inner")
+            raise FileNotFoundError  # so says ext4, other file systems list nothing
+        return real(folder)
+
+    inner = (source / "inner").stat()
+    monkeypatch.setattr(copies.os, "listdir", removed_before)
+    copied = copy_tree(source, tmp_path / "target")
+    monkeypatch.undo()
+    assert (copied.files, copied.left_out) == (1, [])
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["text"]

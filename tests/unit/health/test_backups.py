@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -211,3 +212,71 @@ def test_what_is_copied_with_files_is_no_link_to_a_log_that_grows(
 def test_a_folder_that_is_no_backup_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="is not a backup"):
         backups.read_backup(tmp_path)
+
+
+# -- made while the node goes on ---------------------------------------------------------------
+
+
+def before_copy(
+    number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], int]:
+    """Have something done just before the copy of so many a folder; how many there were tells."""
+    real, copied = backups.copy_tree, []
+
+    def copy(source: Path, target: Path, **words: bool) -> copies.Copied:
+        if len(copied) == number:
+            act()
+        copied.append(source.name)
+        return real(source, target, **words)
+
+    monkeypatch.setattr(backups, "copy_tree", copy)
+    return lambda: len(copied)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_ft_37_no_job_has_its_record_in_a_backup_without_its_results(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    layout = Layout(settings.data_root)
+
+    def end_job() -> None:
+        (layout.studies / "result.dcm").touch()
+        layout.job(1).path.mkdir()
+        layout.job(1).record.touch()
+
+    count = before_copy(number, end_job, monkeypatch)
+    made = backups.make_backup(settings, tmp_path / "to", NOW, with_files=True).folder
+    assert count() == 5, "there is no moment that this test leaves out"
+    if (made / "data" / "jobs" / "1").exists():
+        assert (made / "data" / "studies" / "result.dcm").exists()
+    assert (made / "data" / "studies" / "result.dcm").exists() == (number < 3)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize(
+    ("source", "target"), [("quarantine", "studies"), ("studies", "quarantine")]
+)
+def test_ft_37_what_moves_during_a_backup_is_in_it(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    source: str,
+    target: str,
+) -> None:
+    here, there = (settings.data_root / name / "one.dcm" for name in (source, target))
+    here.touch()
+    before_copy(number, lambda: here.rename(there), monkeypatch)
+    made = backups.make_backup(settings, tmp_path / "to", NOW, with_files=True)
+    found = {path.parent.name for path in (made.folder / "data").rglob("one.dcm")}
+    assert found
+    assert found <= {"quarantine", "studies"}
+    assert backups.read_backup(made.folder) == made
+
+
+def test_what_is_left_out_of_a_folder_that_is_copied_twice_is_named_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (settings.data_root / "quarantine" / "passwd").symlink_to("/etc/passwd")
+    made = backups.make_backup(settings, tmp_path / "to", NOW, with_files=True)
+    assert [one.path for one in made.left_out] == ["data/quarantine/passwd"]
