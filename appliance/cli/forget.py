@@ -6,19 +6,16 @@ from datetime import UTC, datetime
 
 import click
 
-from appliance.amounts import count, of_disk
 from appliance.cli import show
 from appliance.cli.asked import Asked, confirm, pass_asked, who
+from appliance.cli.forget_words import show_preview, tell, tell_beyond, tell_finished
 from appliance.disk import trash
 from appliance.disk.layout import Layout
-from appliance.erasure.act import Erased, Erasing, Preview, erasures_of
-from appliance.erasure.reach import Beyond
+from appliance.erasure.act import Erased, Erasing, erasures_of
 from appliance.errors import DiskError, ErasureError, IndexUnavailable, NotFound
 from appliance.index.database import Database
 from appliance.index.extent import Subject
 from appliance.index.tombstones import Tombstone
-
-_SHOWN = 20
 
 
 @click.command()
@@ -68,10 +65,10 @@ def _preview(asked: Asked, erasing: Erasing, subject: Subject) -> None:
     if asked.as_json:
         show.as_json(view)
         return
-    _show(subject, view)
+    show_preview(_layout(asked), subject, view)
     for sentence in view.busy:
         click.echo(f"It cannot be erased just now: {sentence}.")
-    _tell_beyond(view.beyond)
+    tell_beyond(view.beyond)
 
 
 def _forget(asked: Asked, db: Database, erasing: Erasing, subject: Subject, yes: bool) -> None:
@@ -83,8 +80,8 @@ def _forget(asked: Asked, db: Database, erasing: Erasing, subject: Subject, yes:
         _nothing(asked, db, subject, finished)
         return
     if not asked.as_json:
-        _tell_finished(finished)
-        _show(subject, view)
+        tell_finished(finished)
+        show_preview(_layout(asked), subject, view)
     if view.busy:
         raise ErasureError(
             f"it cannot be erased while something of it goes on: {'; '.join(view.busy)}",
@@ -97,14 +94,14 @@ def _forget(asked: Asked, db: Database, erasing: Erasing, subject: Subject, yes:
     elif asked.as_json:
         show.as_json({"erased": _plain(done), "finished": _ids(finished), "beyond": view.beyond})
     else:
-        _tell(done, view.beyond)
+        tell(_layout(asked), done, view.beyond)
 
 
 def _erase(asked: Asked, erasing: Erasing, subject: Subject) -> Erased | None:
     try:
         return erasing.erase(subject, who(), datetime.now(UTC))
     except (IndexUnavailable, DiskError) as error:
-        if not trash.begun(Layout(asked.settings().data_root)):
+        if not trash.begun(_layout(asked)):
             raise
         raise ErasureError(
             f"the erasure has begun and is not finished: {error}",
@@ -118,7 +115,7 @@ def _finish(asked: Asked, erasing: Erasing) -> None:
     if asked.as_json:
         show.as_json({"finished": _ids(finished)})
     elif finished:
-        _tell_finished(finished)
+        tell_finished(finished)
     else:
         click.echo("No erasure was left unfinished.")
 
@@ -134,7 +131,7 @@ def _nothing(asked: Asked, db: Database, subject: Subject, finished: list[Erased
     if asked.as_json:
         show.as_json({"erased": None, "finished": _ids(finished), "before": _dates(stones)})
         return
-    _tell_finished(finished)
+    tell_finished(finished)
     click.echo(f"Nothing of this {subject.kind} is here: {_said(stones[0])}")
 
 
@@ -150,7 +147,11 @@ def _answer(asked: Asked, db: Database, subject: Subject) -> None:
 
 
 def _stones(asked: Asked, db: Database, subject: Subject) -> list[Tombstone]:
-    return erasures_of(db, Layout(asked.settings().data_root), subject.kind, subject.value)
+    return erasures_of(db, _layout(asked), subject.kind, subject.value)
+
+
+def _layout(asked: Asked) -> Layout:
+    return Layout(asked.settings().data_root)
 
 
 def _said(stone: Tombstone) -> str:
@@ -159,67 +160,11 @@ def _said(stone: Tombstone) -> str:
     )
 
 
-def _show(subject: Subject, view: Preview) -> None:
-    """Show what would go, before anything is asked."""
-    found = view.extent
-    size = sum(one.size_bytes for one in found.studies)
-    click.echo(
-        f"This {subject.kind} has {count(len(found.studies), 'study')} with "
-        f"{count(found.instances, 'instance')} ({of_disk(size)}), {count(len(found.jobs), 'job')}, "
-        f"{count(found.deliveries, 'delivery')} ({found.open_deliveries} still to be sent), "
-        f"{count(found.events, 'event')}, and {count(len(view.quarantine), 'file')} in quarantine."
-    )
-    names = sorted({one.patient_name for one in found.studies if not one.is_made} - {""})
-    if subject.kind == "patient" and len(names) > 1:
-        click.echo(f"It stands under several names: {show.printable('; '.join(names))}.")
-    for one in found.studies[:_SHOWN]:
-        made = (
-            " (results of the others only, under a study UID of their own)" if one.is_made else ""
-        )
-        click.echo(f"  {one.study_uid}: {count(one.instances, 'instance')}{made}")
-    if len(found.studies) > _SHOWN:
-        click.echo(f"  and {len(found.studies) - _SHOWN} more")
-    others = sorted({(one.study_uid, one.job_id) for one in found.results})
-    if others:
-        click.echo("Results that were made of it go too, the rest of their studies stays:")
-    for uid, job in others:
-        made_of = [one for one in found.results if (one.study_uid, one.job_id) == (uid, job)]
-        click.echo(f"  {uid}: {count(len(made_of), 'instance')} that job {job} made")
-    for job in found.makers:
-        click.echo(f"OUTPUT of job {job}, which made some of it of another study, goes too.")
-
-
-def _tell(done: Erased, beyond: Beyond) -> None:
-    click.echo(
-        f"Erased: {count(done.studies, 'study')}, {count(done.instances, 'instance')}, "
-        f"{count(done.jobs, 'job')}, {count(done.quarantine, 'file')} in quarantine; "
-        f"{count(done.log_places, 'place')} in the logs overwritten. Erasure {done.id}."
-    )
-    _tell_beyond(beyond)
-
-
-def _tell_beyond(beyond: Beyond) -> None:
-    click.echo("What that does not reach:")
-    for path in beyond.backups:
-        click.echo(f"  made before: {path}")
-    for to in beyond.destinations:
-        perhaps = f", perhaps {to.perhaps} more: it was being sent" if to.perhaps else ""
-        click.echo(f"  {to.destination} received {count(to.instances, 'instance')}{perhaps}")
-    for one in beyond.senders:
-        instances = count(one.instances, "instance")
-        click.echo(f"  {one.calling_ae_title} at {one.address} sent {instances}, and may keep it")
-    for other in beyond.others:
-        click.echo(f"  {other}")
-
-
-def _tell_finished(finished: list[Erased]) -> None:
-    for one in finished:
-        click.echo(f"Erasure {one.id}, which had been killed in the middle, is finished.")
-
-
 def _plain(done: Erased) -> dict[str, object]:
     """Give it without its subject: what is answered may be kept."""
-    names = ("id", "studies", "instances", "jobs", "quarantine", "leftovers", "log_places")
+    names = (
+        "id", "studies", "instances", "jobs", "quarantine", "staying", "leftovers", "log_places"
+    )  # fmt: skip
     return {name: getattr(done, name) for name in names}
 
 

@@ -18,7 +18,7 @@ from appliance.disk import overwrite, trash
 from appliance.disk.layout import Layout, instance_path
 from appliance.erasure import journal, key, leftovers
 from appliance.erasure.journal import Journal
-from appliance.erasure.leftovers import Matcher
+from appliance.erasure.leftovers import Found, Matcher
 from appliance.erasure.reach import Beyond, beyond
 from appliance.errors import ErasureError
 from appliance.ids import new_id
@@ -38,6 +38,7 @@ class Preview:
 
     extent: Extent
     quarantine: tuple[str, ...]
+    staying: tuple[str, ...]  # in quarantine, with UIDs of it, but not of it
     leftovers: int
     busy: tuple[str, ...]
     beyond: Beyond
@@ -58,6 +59,7 @@ class Erased:
     instances: int
     jobs: int
     quarantine: int
+    staying: tuple[str, ...]  # in quarantine, with UIDs of it, but not of it
     leftovers: int
     log_places: int
 
@@ -82,10 +84,12 @@ class Erasing:
             )
             busy = erasure.busy(connection, found)
             nobodys = reached.jobs_of_nobody(connection)
-        matcher = Matcher(subject, found.study_uids, found.uids)
+        matcher = _matcher(subject, found)
+        in_quarantine = leftovers.in_quarantine(self._layout, matcher)
         return Preview(
             extent=found,
-            quarantine=tuple(leftovers.in_quarantine(self._layout, matcher)),
+            quarantine=in_quarantine.goes,
+            staying=in_quarantine.stays,
             leftovers=sum(1 for _ in leftovers.in_incoming(self._layout, matcher)),
             busy=tuple(busy),
             beyond=beyond(self._settings, begun, nobodys, subject.kind == "patient", now),
@@ -145,7 +149,8 @@ class Erasing:
         if not self._has_no_rows(left.id):
             self._take_files(left.id, gone)
             # While the studies are marked: later it might be adopted, and be there again.
-            in_incoming += leftovers.remove_from_incoming(self._layout, _matcher(left, gone))
+            matcher = _matcher(left.subject, gone)
+            in_incoming += leftovers.remove_from_incoming(self._layout, matcher)
             self._erase_rows(left, left.begun)
         in_quarantine = self._remove_bytes(left, gone)
         places = self._overwrite(gone)
@@ -161,7 +166,8 @@ class Erasing:
             studies=len(gone.studies),
             instances=gone.instances,
             jobs=len(gone.jobs),
-            quarantine=in_quarantine,
+            quarantine=len(in_quarantine.goes),
+            staying=in_quarantine.stays,
             leftovers=in_incoming,
             log_places=places,
         )
@@ -212,6 +218,8 @@ class Erasing:
     def _stones(self, left: Journal, gone: Extent) -> list[Tombstone]:
         secret = key.made(self._layout)
         named: list[tuple[Kind, str]] = [("study", uid) for uid in gone.study_uids]
+        # In quarantine a study's UID may be another patient's, too.
+        named += [("whose", whose) for whose in _whose(left.subject, gone)]
         if left.subject.kind == "patient":
             named.insert(0, ("patient", left.subject.value))
         return [
@@ -219,10 +227,11 @@ class Erasing:
             for kind, value in named
         ]
 
-    def _remove_bytes(self, left: Journal, gone: Extent) -> int:
-        """Remove what was renamed, and what is in quarantine; how many of the latter."""
+    def _remove_bytes(self, left: Journal, gone: Extent) -> Found:
+        """Remove what was renamed, and what is in quarantine; say what of the latter."""
         layout, id = self._layout, left.id
-        removed = leftovers.remove_from_quarantine(layout, _matcher(left, gone), before=id)
+        matcher = _matcher(left.subject, gone)
+        removed = leftovers.remove_from_quarantine(layout, matcher, before=id)
         for job_id in gone.jobs:
             for folder in layout.incoming.glob(f"job-{job_id}-*"):
                 trash.take(layout, id, folder)
@@ -246,8 +255,26 @@ class Erasing:
             events.append(connection, "erasure given up", sentence, now, who=left.who)
 
 
-def _matcher(left: Journal, gone: Extent) -> Matcher:
-    return Matcher(left.subject, gone.study_uids, gone.uids)
+def _matcher(subject: Subject, gone: Extent) -> Matcher:
+    return Matcher(subject, _patients(gone), gone.uids)
+
+
+def _patients(gone: Extent) -> dict[str, str | None]:
+    """Map each study that goes to its Patient ID; to None where nothing of it was kept any more."""
+    return {
+        one.study_uid: one.patient_id if one.patient_id or one.instances else None
+        for one in gone.studies
+    }
+
+
+def _whose(subject: Subject, gone: Extent) -> list[str]:
+    """Name studies with their Patient IDs, but for the one that the subject itself names."""
+    is_patient = subject.kind == "patient"
+    return [
+        tombstones.whose(uid, patient)
+        for uid, patient in sorted(_patients(gone).items())
+        if patient != "" and not (is_patient and patient == subject.value)
+    ]
 
 
 def folder_of(layout: Layout, study_uid: str) -> Path:

@@ -1,20 +1,23 @@
 """What stands of a patient or a study in `quarantine/` and in `incoming/`: no row tells of it.
 
-Each file is read.  One that cannot be is searched for the elements that would name the
-patient or the study, since damaged files are what quarantine is for.
+Each file is read, and goes with the patient and the study that it names itself: what carries
+UIDs of what goes and names another patient, or a study of its own, stays.  A file that cannot
+be read is searched for the elements that would name the patient or the study, since damaged
+files are what quarantine is for.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from appliance.dicom import part10
-from appliance.dicom.header import opened
+from appliance.dicom.header import Header, opened
 from appliance.dicom.names import uids_in
 from appliance.disk import incoming
 from appliance.disk.layout import Layout
@@ -28,71 +31,104 @@ _BIG_ENDIAN = b"\x00"  # of a group below 0x0100, the first byte
 _LONGEST = 1024
 
 
+class Verdict(Enum):
+    """What an erasure does with a file."""
+
+    GOES = auto()
+    STAYS = auto()  # it carries a UID of what goes, and is another patient's or study's
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Entries of quarantine, by id: those that go, and those that only carry UIDs of it."""
+
+    goes: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
+
+
 class Matcher:
-    """Says whether a file is of what goes; `uids` are those of its studies and instances."""
+    """Says whether a file is of what goes.
 
-    def __init__(self, subject: Subject, studies: Collection[str], uids: Collection[str]) -> None:
-        self._patient = subject.value if subject.kind == "patient" else None
-        self._studies = frozenset(studies)
-        self._uids = frozenset(uids) | self._studies
+    `patients` names the Patient ID of each study that goes, None where nobody knows it any
+    more; `uids` are those of its studies, series and instances.
+    """
 
-    def is_of_it(self, path: Path) -> bool:
-        """Read a DICOM file, whole or damaged; False also when it is not there."""
+    def __init__(
+        self, subject: Subject, patients: Mapping[str, str | None], uids: Collection[str]
+    ) -> None:
+        self._patient = subject.value.strip() if subject.kind == "patient" else None
+        self._patients = dict(patients)
+        self._uids = frozenset(uids).union(patients)
+
+    def judge(self, path: Path, words: str = "") -> Verdict:
+        """Judge a DICOM file, whole or damaged, and the words that stand beside it.
+
+        The words name UIDs only, and only of a file that cannot be read they decide.
+        """
+        is_told = not self._uids.isdisjoint(uids_in(words))
         try:
-            _, header, _ = part10.read_file(path)
+            header = part10.read_file(path)[1]
         except InstanceRefused:
-            return self._is_named_in(path)
+            return Verdict.GOES if is_told or self._is_named_in(path) else Verdict.OTHER
         except FileNotFoundError:
-            return False
-        if self._patient is not None and header.patient_id == self._patient:
-            return True
-        return header.study_uid in self._studies or header.sop_instance_uid in self._uids
+            return Verdict.GOES if is_told else Verdict.OTHER
+        if self._is_its_own(header):
+            return Verdict.GOES
+        named = (header.study_uid, header.series_uid, header.sop_instance_uid)
+        is_named = is_told or not self._uids.isdisjoint(named)
+        return Verdict.STAYS if is_named else Verdict.OTHER
 
-    def is_told_in(self, words: str) -> bool:
-        """Say whether a text names something of what goes."""
-        return not self._uids.isdisjoint(uids_in(words)) or (
-            self._patient is not None and json.dumps(self._patient) in words
-        )
+    def _is_its_own(self, header: Header) -> bool:
+        """Say whether a file names as its own what goes; without a Patient ID, the study."""
+        patient = header.patient_id.strip()
+        if patient and patient == self._patient:
+            return True
+        if header.study_uid not in self._patients:
+            return False
+        known = self._patients[header.study_uid]
+        return not patient or known is None or patient == known.strip()
 
     def _is_named_in(self, path: Path) -> bool:
         with opened(path) as view:
             return any(
-                value == self._patient if tag in _PATIENT_ID else value in self._studies
+                value == self._patient if tag in _PATIENT_ID else value in self._patients
                 for tag, value in _named_in(view)
             )
 
 
-def in_quarantine(layout: Layout, matcher: Matcher) -> list[str]:
-    """Name what is in quarantine of it, by its id."""
-    found = set()
-    for path in layout.quarantine.iterdir():
-        if path.suffix == ".json":
-            with suppress(FileNotFoundError):
-                if matcher.is_told_in(path.read_text("utf-8", "replace")):
-                    found.add(path.stem)
-        elif path.stem not in found and path.is_file() and matcher.is_of_it(path):
-            found.add(path.stem)
-    return sorted(found)
+def in_quarantine(layout: Layout, matcher: Matcher) -> Found:
+    """Find what is in quarantine of it, and what is not but carries UIDs of it."""
+    entries: dict[str, list[Path]] = {}
+    for path in sorted(layout.quarantine.iterdir()):
+        if path.is_file():
+            entries.setdefault(path.name.partition(".")[0], []).append(path)
+    judged = {id: _judge(matcher, paths) for id, paths in entries.items()}
+    return Found(
+        goes=tuple(id for id, verdict in judged.items() if verdict is Verdict.GOES),
+        stays=tuple(id for id, verdict in judged.items() if verdict is Verdict.STAYS),
+    )
 
 
-def remove_from_quarantine(layout: Layout, matcher: Matcher, before: str) -> int:
-    """Remove all of it that came before an erasure, given its id; how many entries there were.
+def remove_from_quarantine(layout: Layout, matcher: Matcher, before: str) -> Found:
+    """Remove all of it that came before an erasure, given its id; say what went and what stays.
 
     What came after is of a study that was sent anew.
     """
-    found = [id for id in in_quarantine(layout, matcher) if not _is_younger(id, before)]
-    for id in found:
+    found = in_quarantine(layout, matcher)
+    goes = tuple(id for id in found.goes if not _is_younger(id, before))
+    for id in goes:
         # The file first: words without a file are no entry.
         for path in sorted(layout.quarantine.glob(f"{id}.*")):
             path.unlink(missing_ok=True)
-    return len(found)
+    return Found(goes, tuple(id for id in found.stays if not _is_younger(id, before)))
 
 
 def in_incoming(layout: Layout, matcher: Matcher) -> Iterator[Path]:
     """Give what dead processes left of it; what living ones are at is not looked at."""
     for folder in incoming.abandoned(layout.incoming):
         for path in incoming.files_in(folder):
-            if matcher.is_of_it(path):
+            if matcher.judge(path) is Verdict.GOES:
                 yield path
 
 
@@ -103,6 +139,18 @@ def remove_from_incoming(layout: Layout, matcher: Matcher) -> int:
         path.unlink(missing_ok=True)
         removed += 1
     return removed
+
+
+def _judge(matcher: Matcher, paths: Sequence[Path]) -> Verdict:
+    """Judge an entry by its files, of which the words tell more, or by the words alone."""
+    words = ""
+    for path in paths:
+        if ".json" in path.suffixes:
+            with suppress(FileNotFoundError):
+                words += path.read_text("utf-8", "replace")
+    files = [path for path in paths if ".json" not in path.suffixes]
+    judged = {matcher.judge(path, words) for path in files or [paths[0].with_suffix(".dcm")]}
+    return min(judged, key=lambda one: one.value)
 
 
 def _is_younger(id: str, other: str) -> bool:

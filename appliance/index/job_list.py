@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from appliance.index import schema as t
 from appliance.index.catalog import Instance, Study
 from appliance.index.jobs import Job, job_of
-from appliance.index.states import JobState
+from appliance.index.states import ENDED, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,17 @@ def running_jobs(connection: sa.Connection) -> list[Job]:
     """List what runs now."""
     rows = connection.execute(sa.select(t.jobs).where(t.jobs.c.state == JobState.RUNNING))
     return [job_of(row) for row in rows]
+
+
+def ended_unrun(connection: sa.Connection, since: datetime) -> list[int]:
+    """List the jobs that ended since then without an attempt, such as those cancelled in time."""
+    c = t.jobs.c
+    rows = connection.scalars(
+        sa.select(c.id)
+        .where(c.state.in_(list(ENDED)), c.attempt == 0, c.ended_at >= since)
+        .order_by(c.id)
+    )
+    return list(rows)
 
 
 def same_input(

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from appliance.index import schema as t
 
-Kind = Literal["patient", "study"]
+Kind = Literal["patient", "study", "whose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,13 @@ class Tombstone:
 
 
 def keyed_hash(key: bytes, kind: Kind, value: str) -> str:
-    """Give the HMAC-SHA-256 of a Patient ID or a Study Instance UID."""
+    """Give the HMAC-SHA-256 of a Patient ID, of a Study Instance UID, or of both (`whose`)."""
     return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
+
+
+def whose(study_uid: str, patient_id: str | None) -> str:
+    """Name a study with its patient; None where nobody knew who that was."""
+    return f"{study_uid}/{(patient_id or '').strip()}"
 
 
 def add(connection: sa.Connection, stones: Iterable[Tombstone]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from appliance import bells, logs
 from appliance.dicom import part10
-from appliance.dicom.header import opened
+from appliance.dicom.header import Header, opened
 from appliance.disk import incoming, quarantine
 from appliance.disk.incoming import Written
 from appliance.disk.layout import Layout
@@ -27,6 +27,7 @@ from appliance.disk.sync import plain_errors
 from appliance.errors import InstanceRefused, NotFound, StudyGoing
 from appliance.index import catalog, jobs
 from appliance.index.database import Database
+from appliance.index.going import check_not_going
 from appliance.index.states import JobState
 from appliance.intake.arrived import Arrived, Sender, path_of
 from appliance.intake.filing import Filing
@@ -55,7 +56,7 @@ def adopt(
     with plain_errors("incoming/ cannot be looked through"):
         for folder in incoming.abandoned(layout.incoming):
             for path in incoming.files_in(folder):
-                adopted += _adopt_readable(filing, layout, streams, path, now)
+                adopted += _adopt_readable(db, filing, layout, streams, path, now)
         _sweep_staged(db, layout)
     if adopted:
         logs.get().warning("instances adopted", instances=adopted)
@@ -64,18 +65,18 @@ def adopt(
 
 
 def _adopt_readable(
-    filing: Filing, layout: Layout, streams: Streams, path: Path, now: datetime
+    db: Database, filing: Filing, layout: Layout, streams: Streams, path: Path, now: datetime
 ) -> bool:
     """Adopt one file; one that cannot be read stays, and keeps no other from being adopted."""
     try:
-        return _adopt_file(filing, layout, streams, path, now)
+        return _adopt_file(db, filing, layout, streams, path, now)
     except OSError as error:
         logs.get().error("a leftover cannot be read", file=path.name, reason=error.strerror)
         return False
 
 
 def _adopt_file(
-    filing: Filing, layout: Layout, streams: Streams, path: Path, now: datetime
+    db: Database, filing: Filing, layout: Layout, streams: Streams, path: Path, now: datetime
 ) -> bool:
     """File one whole file of a dead process; False when there was nothing to do."""
     size, came_at = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC)
@@ -99,11 +100,28 @@ def _adopt_file(
     if filing.is_filed(header, sender.association_id):
         filing.finish(arrived)
     else:
-        # Refused, it is in quarantine then; of a study that is being erased it goes with that.
-        with suppress(InstanceRefused, StudyGoing):
-            is_kept = not filing.file(arrived, patience_seconds=0).is_held
+        # Refused, it is in quarantine then.
+        try:
+            with suppress(InstanceRefused):
+                is_kept = not filing.file(arrived, patience_seconds=0).is_held
+        except StudyGoing:
+            if _is_another(db, header):  # filed once that erasure has ended
+                return False
+            # It goes with the study that is being erased.
     path.unlink(missing_ok=True)
     return is_kept
+
+
+def _is_another(db: Database, header: Header) -> bool:
+    """Say whether a file that carries UIDs of what is erased is another patient's or study's."""
+    with db.read() as connection:
+        try:
+            check_not_going(connection, header.study_uid, is_question=True)
+            return True
+        except StudyGoing:
+            of_study = catalog.claimed(connection, header.study_uid, header.series_uid).patient
+    known = of_study[0].strip() if of_study else ""
+    return header.patient_id.strip() not in ("", known) and known != ""
 
 
 def _sender(meta: part10.FileMeta, association_id: str) -> Sender:

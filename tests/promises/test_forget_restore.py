@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from appliance.dicom import part10
 from appliance.disk.layout import Layout
 from appliance.erasure.act import erasures_of
 from appliance.errors import ErasureError
@@ -25,6 +26,7 @@ from appliance.intake.take import Intake
 from appliance.settings import Settings
 from tests.kit.dicom import ct_study
 from tests.promises.erasing import CHECKOUT, PATIENT, Box, bytes_below
+from tests.unit.intake.given import LITTLE, bytes_of
 
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
 
@@ -125,3 +127,29 @@ def test_forget_has_a_key_that_no_backup_holds(box: Box, tmp_path: Path) -> None
     assert box.send(ds).is_new  # taken all the same
     box.erase(other)
     assert len(erasures_of(box.db, box.layout, "study", other.value)) == 1  # under a new key
+
+
+def test_forget_reaches_a_result_that_a_rebuild_puts_into_quarantine(
+    box: Box, tmp_path: Path
+) -> None:
+    study, other = ct_study(2), ct_study(1, patient_id="P-OTHER", patient_name="Other^One")
+    for ds in (*study, *other):
+        box.send(ds)
+    box.erase()
+    add_stream(box, "ECHO")  # a job of the other study is to come
+    by_hand = box.layout.studies / "ab" / "result.dcm"  # from somewhere
+    by_hand.parent.mkdir(parents=True)
+    meta = part10.FileMeta(study[0].SOPClassUID, study[0].SOPInstanceUID, LITTLE, "BROOKBOX")
+    by_hand.write_bytes(part10.encode(meta) + bytes_of(study[0], tmp_path))
+    os.utime(by_hand, (EARLIER.timestamp(),) * 2)
+    answer = cli(box, "index", "rebuild", "--yes")
+    assert len(answer["rebuilt"]["leftovers"]) == 1
+    assert "came back to quarantine and went" in answer["erased_again"][0]
+    assert bytes_below(box.layout.quarantine) == {}
+    assert box.found(study) == []
+
+
+def add_stream(box: Box, ae_title: str) -> None:
+    folder = box.settings.streams_folder / ae_title.lower()
+    folder.mkdir(parents=True)
+    (folder / "info.json").write_text(json.dumps({"AETitle": ae_title}))

@@ -110,6 +110,9 @@ def test_ft_28_a_lost_index_is_made_again_and_no_study_was_removed(
     assert kept.cli("up").returncode == 1
     done = kept.cli("index", "rebuild", "--yes")
     assert done.returncode == 0, done.stderr
+    # What the start that was refused had made is no index that was there.
+    assert "The index that was there" not in done.stdout
+    assert not list(kept.layout.root.glob("index.sqlite3.before-*"))
     kept.start()
     try:
         assert kept.cli("index", "check", "--digests").returncode == 0

@@ -11,13 +11,14 @@ from appliance.dicom.names import uids_in, without_uids
 from appliance.disk import overwrite, trash
 from appliance.disk.layout import Layout
 from appliance.erasure import key, leftovers
-from appliance.erasure.leftovers import Matcher
+from appliance.erasure.leftovers import Matcher, Verdict
 from appliance.errors import ErasureError
 from appliance.index.extent import Subject
 from tests.kit.dicom import ct_slice, write
 
 UID = "1.2.826.0.1.3680043.8.498.123"
 X = "x" * len(UID)
+GOES, STAYS, OTHER = Verdict.GOES, Verdict.STAYS, Verdict.OTHER
 
 
 @pytest.mark.parametrize(
@@ -71,24 +72,62 @@ def test_nothing_that_is_appended_meanwhile_is_lost(tmp_path: Path) -> None:
 def test_a_file_is_read_to_know_whose_it_is(tmp_path: Path) -> None:
     ds = ct_slice(1)
     file = write(ds, tmp_path / "whole.dcm")
-    patient = Matcher(Subject("patient", "P-SEEDED-1"), [], [])
-    study = Matcher(Subject("study", ds.StudyInstanceUID), [ds.StudyInstanceUID], [])
-    nobody = Matcher(Subject("patient", "P-SEEDED"), ["1.2.3"], [])
+    patient = Matcher(Subject("patient", "P-SEEDED-1"), {}, [])
+    study = Matcher(Subject("study", ds.StudyInstanceUID), {ds.StudyInstanceUID: None}, [])
+    nobody = Matcher(Subject("patient", "P-SEEDED"), {"1.2.3": "P-SEEDED"}, [])
     for cut in (None, -100, 2000):  # a damaged one is searched for the elements
         file.write_bytes(file.read_bytes()[:cut])
-        assert patient.is_of_it(file) and study.is_of_it(file)
-        assert not nobody.is_of_it(file)
-    assert not patient.is_of_it(tmp_path / "gone.dcm")
+        assert patient.judge(file) is study.judge(file) is GOES
+        assert nobody.judge(file) is OTHER
+    assert patient.judge(tmp_path / "gone.dcm") is OTHER
+
+
+@pytest.mark.parametrize("subject", [Subject("patient", "P-A"), Subject("study", "1.5")])
+@pytest.mark.parametrize(
+    ("file", "is_told", "expected"),
+    [
+        (("P-A", "1.5", "1.5.1"), False, GOES),
+        (("P-A ", "1.5", "1.9.1"), False, GOES),
+        (("", "1.5", "1.9.1"), False, GOES),  # it names nobody else
+        (("P-B", "1.5", "1.9.1"), False, STAYS),
+        (("P-B", "1.5", "1.9.1"), True, STAYS),
+        (("P-B", "1.9", "1.5.1"), True, STAYS),
+        (("", "1.9", "1.5.1"), False, STAYS),
+        (("P-B", "1.9", "1.9.1"), False, OTHER),
+        (("", "1.9", "1.9.1"), False, OTHER),
+        (("P-ANON", "1.6", "1.6.1"), False, GOES),  # a result of the patient's under another name
+        (("P-B", "1.6", "1.9.1"), False, STAYS),
+        (None, True, GOES),
+        (None, False, OTHER),
+    ],
+)
+def test_a_file_goes_with_the_patient_and_the_study_that_it_names_itself(
+    tmp_path: Path,
+    subject: Subject,
+    file: tuple[str, str, str] | None,
+    is_told: bool,
+    expected: Verdict,
+) -> None:
+    matcher = Matcher(subject, {"1.5": "P-A", "1.6": "P-ANON"}, {"1.5.1", "1.6.1"})
+    path = tmp_path / "one.dcm"
+    if file:
+        ds = ct_slice(1, patient_id=file[0], study_uid=file[1])
+        ds.SOPInstanceUID = file[2]
+        write(ds, path)
+    else:
+        path.write_bytes(b"not DICOM at all")
+    words = '{"sop_instance_uid": "1.5.1"}' if is_told else '{"calling_ae_title": "P-A"}'
+    assert matcher.judge(path, words) is expected
 
 
 def test_what_came_to_quarantine_after_the_erasure_began_stays(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.make()
-    matcher = Matcher(Subject("patient", "P-SEEDED-1"), [], [])
+    matcher = Matcher(Subject("patient", "P-SEEDED-1"), {}, [])
     old, new = (f"{n:023x}" for n in (1, 3))
     for name in (old, new):
         write(ct_slice(1), layout.quarantine / f"{name}.dcm").with_suffix(".json").write_text("{}")
-    assert leftovers.remove_from_quarantine(layout, matcher, before=f"{2:023x}") == 1
+    assert leftovers.remove_from_quarantine(layout, matcher, before=f"{2:023x}").goes == (old,)
     assert sorted(path.stem for path in layout.quarantine.iterdir()) == [new, new]
 
 
