@@ -18,6 +18,7 @@ import appliance
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.dicom import marks, names, statuses
+from appliance.dicom.structure import DEEPEST, LEAST_BYTES_EACH, MANY_ELEMENTS, MOST_ELEMENTS
 from appliance.settings import Receiver, Settings
 from appliance.streams.catalog import Stream, streams_of
 
@@ -41,7 +42,11 @@ _STATUSES = (
     (statuses.NOT_AUTHORISED, "It contradicts what is kept (`receiver.on_conflict: refuse`)."),
     (statuses.OUT_OF_RESOURCES, "It could not be kept just now: no room, or larger than allowed."),
     (statuses.DOES_NOT_MATCH, "Its UIDs are not those of the request, or one is missing."),
-    (statuses.CANNOT_UNDERSTAND, "Its structure cannot be read; the bytes are in quarantine."),
+    (
+        statuses.CANNOT_UNDERSTAND,
+        "Its structure cannot be read, or it has too many elements, see below; the bytes are in "
+        "quarantine.",
+    ),
     (statuses.PROCESSING_FAILURE, "An unexpected error; the node's log has it."),
 )
 
@@ -172,6 +177,8 @@ def _scp(settings: Settings) -> Iterator[str]:
         "",
         *_marked(rules),
         "",
+        *_limits(),
+        "",
         "File Meta Information (PS3.10 7.1): Source AE Title (0002,0016) is the node's, Sending",
         "(0002,0017) the calling and Receiving AE Title (0002,0018) the called one, with their",
         "presentation addresses (0002,0026 to 0002,0028).",
@@ -187,7 +194,8 @@ def _conflicts(rules: Receiver) -> list[str]:
         "Instance UID is that of a series of another study, does not join: it is answered "
         f"{answer} and held in quarantine until a person decides. Two patients are told apart by "
         "the Patient ID; by name and birth date where the ID is the same; by the name where an ID "
-        "is missing."
+        "is missing. What the same sender sends again for the same AE title is one entry of "
+        "quarantine, which counts, and is answered as before."
     )
 
 
@@ -198,11 +206,22 @@ def _marked(rules: Receiver) -> list[str]:
     if rules.coerce:
         missing = (
             "made by the node, unless the data set is deflated: the SOP Instance UID is the "
-            "request's, the others are derived under 2.25. The answer is 0xB000."
+            "request's, the others are derived under 2.25 from the calling AE title and what the "
+            "data set says of patient, study and series (without a patient, or without Accession "
+            "Number and Study Date and Time, from the association). The answer is 0xB000."
         )
     return _filled(
         f"What hurts nobody is kept, marked and answered {answer} when: {found}. A SOP Instance, "
         f"Study Instance or Series Instance UID that is missing is {missing}"
+    )
+
+
+def _limits() -> list[str]:
+    return _filled(
+        f"Sequences may be nested {DEEPEST} levels deep. A data set of more than "
+        f"{MOST_ELEMENTS:,} elements and items, those in sequences counted, is answered 0xC000; so "
+        f"is one of more than {MANY_ELEMENTS:,} with less than {LEAST_BYTES_EACH} bytes each on "
+        "average, which costs time and is no image."
     )
 
 

@@ -15,24 +15,29 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pydicom.datadict import dictionary_VR
+from pydicom._dicom_dict import DicomDictionary
 
 from appliance.errors import CannotUnderstand
 
 DEEPEST = 64
-MOST_ELEMENTS = 10_000_000
+# Elements and items, each of which costs time.  An enhanced multi-frame object of ten thousand
+# frames has some hundred thousand, the densest of 12 bytes on average, values and all.
+MOST_ELEMENTS = 3_000_000
+MANY_ELEMENTS, LEAST_BYTES_EACH = 1_000_000, 11
 MOST_INFLATED_BYTES = 64 * 1024 * 1024
 # Elements cost time, and in a deflated data set a sender gets a thousand for one byte.
 MOST_INFLATED_ELEMENTS = 100_000
 _MOST_PADDING = 1_000_000
 _LONGEST_VALUE = 1 << 16
+_STEPS_BETWEEN_LOOKS = 10_000
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 
 _UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_DELIMITERS = _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_SEQUENCES = frozenset(tag for tag, known in DicomDictionary.items() if known[0] == "SQ")
 _PIXEL_DATA = {0x7FE00010, 0x7FE00008, 0x7FE00009}
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SHORT = {
@@ -169,7 +174,7 @@ class _Walk:
         self._is_inflated = encoding.is_deflated
         self._order = ">" if encoding.is_big_endian else "<"
         self._tag = struct.Struct(f"{self._order}HH")
-        self._short = struct.Struct(f"{self._order}H")
+        self._vr = struct.Struct(f"{self._order}2sH")
         self._long = struct.Struct(f"{self._order}L")
         self._at = 0
         self._places = tuple(places)
@@ -177,24 +182,36 @@ class _Walk:
         size = len(buffer)
         self._frames = [_Frame("data set", size, size, encoding.is_implicit)]
         self._padding_at: int | None = None
+        self._left = 0  # how many frames were left
         self._notice_encoding()
 
     def run(self) -> Walked:
         """Walk to the end; what was found."""
-        steps = 0
+        steps = look_at = 0
         self._found.is_implicit = self._frames[0].is_implicit
         while self._frames:
+            if steps == look_at:
+                if self._is_inflated and steps >= MOST_INFLATED_ELEMENTS:
+                    self._found.is_cut = True
+                    break
+                self._check_count(steps - self._left)
+                look_at += _STEPS_BETWEEN_LOOKS
             steps += 1
-            if self._is_inflated and steps > MOST_INFLATED_ELEMENTS:
-                self._found.is_cut = True
-                break
-            if steps > MOST_ELEMENTS:
-                raise _refused(f"it has more than {MOST_ELEMENTS:,} elements")
             if not self._step():
                 break
         for tag in self._places:
             self._found.gaps.setdefault(tag, self._at)
         return self._found
+
+    def _check_count(self, count: int) -> None:
+        """Refuse what has too many elements and items so far: it was made to cost time."""
+        if count > MOST_ELEMENTS:
+            raise _refused(f"it has more than {MOST_ELEMENTS:,} elements and items")
+        if count > MANY_ELEMENTS and self._at < count * LEAST_BYTES_EACH:
+            raise _refused(
+                f"its first {MANY_ELEMENTS:,} elements and items and more have less than "
+                f"{LEAST_BYTES_EACH} bytes each on average"
+            )
 
     def _step(self) -> bool:
         """Take one element, item or delimiter; False when nothing can follow."""
@@ -213,11 +230,11 @@ class _Walk:
         return self._item(frame, tag)
 
     def _element(self, frame: _Frame, tag: int) -> bool:
-        if tag == _ITEM_END and frame.end is None:
-            self._at += 8
-            self._leave()
-            return True
-        if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
+        if tag in _DELIMITERS:
+            if tag == _ITEM_END and frame.end is None:
+                self._at += 8
+                self._leave()
+                return True
             raise _refused(f"a delimiter {_name(tag)} stands at byte {self._at} where none belongs")
         if tag == 0 and len(self._frames) == 1 and self._is_padding():
             return False
@@ -266,8 +283,9 @@ class _Walk:
         if frame.is_implicit:
             length: int = self._long.unpack_from(self._buffer, at + 4)[0]
             return _vr_of(tag), length, at + 8
-        vr = bytes(self._buffer[at + 4 : at + 6])
-        short: int = self._short.unpack_from(self._buffer, at + 6)[0]
+        vr: bytes
+        short: int
+        vr, short = self._vr.unpack_from(self._buffer, at + 4)
         if vr in _SHORT or at + 12 > frame.limit:
             return vr, short, at + 8
         length = self._long.unpack_from(self._buffer, at + 8)[0]
@@ -327,6 +345,7 @@ class _Walk:
             self._listener.enter(frame.kind, tag)
 
     def _leave(self) -> None:
+        self._left += 1
         self._frames.pop()
         if self._listener is not None and self._frames:
             self._listener.leave()
@@ -336,10 +355,10 @@ class _Walk:
         frame, at = self._frames[-1], self._at
         if at + 8 > frame.limit or self._tag.unpack_from(self._buffer, at)[0] == 0xFFFE:
             return
-        vr = bytes(self._buffer[at + 4 : at + 6])
+        vr: bytes = self._vr.unpack_from(self._buffer, at + 4)[0]
         if not frame.is_implicit:
             frame.is_implicit = not (vr.isalpha() and vr.isupper()) and self._order == "<"
-        elif vr in _LONG | _SHORT:
+        elif vr in _LONG or vr in _SHORT:
             length = self._long.unpack_from(self._buffer, at + 4)[0]
             frame.is_implicit = at + 8 + length <= frame.limit
 
@@ -358,10 +377,7 @@ def _zeros_at_end(buffer: memoryview) -> int:
 
 def _vr_of(tag: int) -> bytes:
     """Give the value representation of an implicit element, as far as a walk must know it."""
-    try:
-        return b"SQ" if dictionary_VR(tag) == "SQ" else b"UN"
-    except KeyError:
-        return b"UN"
+    return b"SQ" if tag in _SEQUENCES else b"UN"
 
 
 def _name(tag: int) -> str:

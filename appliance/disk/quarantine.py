@@ -34,6 +34,7 @@ _UNREADABLE: dict[str, Any] = {
          "sop_instance_uid", "transfer_syntax_uid"), "",
     ),
 }  # fmt: skip
+_MOMENTS = ("received_at", "tried_at", "last_at")
 _TRY = re.compile(r"q([0-9a-f]{23})-\d{1,7}")
 
 
@@ -68,11 +69,19 @@ class Entry:
     tries: int = 0  # how often a person had it tried again
     tried_at: datetime | None = None
     tried: str = ""  # why it stayed here at the last try
+    times: int = 1  # how often it came, always for this reason
+    last_at: datetime | None = None  # when it came again; None when it never did
+    dataset_sha256: str = ""  # of the bytes that came, without File Meta
 
     @property
     def try_name(self) -> str:
         """Name its last try, as an association is named: what comes of it is known by that."""
         return f"q{self.id}-{self.tries}"
+
+    @property
+    def newest_at(self) -> datetime:
+        """Say when it came last."""
+        return self.last_at or self.received_at
 
 
 def keep(layout: Layout, source: Path, entry: Entry) -> str:
@@ -118,9 +127,25 @@ def note_failed(layout: Layout, id: str, why: str) -> None:
     _write_words(layout, dataclasses.replace(read(layout, id), tried=why))
 
 
+def note_resent(layout: Layout, id: str, came: Entry) -> bool:
+    """Count what came once more and is there already; False when somebody just removed it.
+
+    Only while the entry is claimed, and after its file was read: what came is dropped then.
+    """
+    before = read(layout, id)
+    counted = dataclasses.replace(
+        before, times=before.times + 1, last_at=came.received_at, status=came.status
+    )
+    _write_words(layout, counted)
+    if file_of(layout, id).exists():  # whoever removes it from now on removes what came, too
+        return True
+    file_of(layout, id).with_suffix(".json").unlink(missing_ok=True)
+    return False
+
+
 @contextlib.contextmanager
 def claimed(layout: Layout, id: str) -> Iterator[None]:
-    """Let nobody else try an entry meanwhile; QuarantineError when somebody does just now.
+    """Let nobody else try, count or outdate an entry; QuarantineError when somebody does just now.
 
     The kernel gives the lock back when its process dies, whatever killed it.
     """
@@ -189,6 +214,18 @@ def remove(layout: Layout, id: str) -> None:
     file.with_suffix(".json").unlink(missing_ok=True)
 
 
+def remove_outdated(layout: Layout, id: str, before: datetime) -> bool:
+    """Remove what did not come again since then; False when it did.
+
+    Raises NotFound, and QuarantineError while somebody is at it.
+    """
+    with claimed(layout, id):
+        if read(layout, id).newest_at >= before:
+            return False
+        remove(layout, id)
+    return True
+
+
 def _tried(layout: Layout, association_id: str) -> Entry | None:
     """Find the entry whose try this name is; None when it is an association's, or it is gone."""
     found = _TRY.fullmatch(association_id)
@@ -200,15 +237,14 @@ def _tried(layout: Layout, association_id: str) -> Entry | None:
 
 def _write_words(layout: Layout, entry: Entry) -> None:
     """Write the words whole, in the place of those that were there."""
-    moments = {"received_at": entry.received_at.isoformat()}
-    if entry.tried_at is not None:
-        moments["tried_at"] = entry.tried_at.isoformat()
+    facts = dataclasses.asdict(entry)
+    moments = {name: facts[name].isoformat() for name in _MOMENTS if facts[name] is not None}
     path = file_of(layout, entry.id).with_suffix(".json")
     part = path.with_name(f"{path.name}.{new_id()}.part")
     with plain_errors("The words of a quarantined file could not be written"):
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(entry) | moments, file, indent=1)
+            json.dump(facts | moments, file, indent=1)
             file.flush()
             sync_file(file.fileno())
         part.rename(path)
@@ -225,7 +261,7 @@ def _read_words(path: Path) -> Entry:
 
 
 def _of_words(facts: dict[str, Any], path: Path) -> Entry:
-    for name in ("received_at", "tried_at"):
+    for name in _MOMENTS:
         facts[name] = datetime.fromisoformat(facts[name]) if facts.get(name) else None
     # Entries up to 0.2.0 say no kind: what was answered 0x0000 met another content then.
     facts["kind"] = Kind(facts.get("kind") or ("refused" if facts["status"] else "conflict"))

@@ -66,7 +66,7 @@ class QuarantineList:
         return sum(id >= first and kind is not Kind.HELD for id, kind in kinds.items())
 
     def put_aside_before(self, moment: datetime) -> Iterator[Entry]:
-        """Give the entries that were put aside before a moment, oldest first."""
+        """Give the entries that came before a moment and never since, oldest first."""
         with self._lock:
             self._look()
             known = sorted(self._words)
@@ -76,7 +76,7 @@ class QuarantineList:
                     break
             except ValueError:  # a file of somebody else's
                 continue
-            yield from self._read(id)
+            yield from (one for one in self._read(id) if one.newest_at < moment)
 
     def strays(self) -> list[Path]:
         """List the files that belong to no entry: what a crash left, or somebody else."""

@@ -20,7 +20,7 @@ from appliance.disk.layout import Layout
 from appliance.disk.quarantine import Kind
 from appliance.disk.quarantine_list import QuarantineList
 from appliance.disk.trees import remove_tree
-from appliance.errors import NotFound
+from appliance.errors import NotFound, QuarantineError
 from appliance.health.job_folders import job_ids
 from appliance.housekeeper import removal, retention
 from appliance.housekeeper.retention import Volume
@@ -41,11 +41,19 @@ class Sweeper:
         self._db = db
         self._layout = layout
         self._hourly_at = -_HOUR_SECONDS
+        self._without_row: list[str] = []  # files that are still to go: an error came in between
+        self._is_stuck = False  # full, and nothing more could go
+
+    def is_needed(self, rules: Housekeeper) -> bool:
+        """Say whether the volume filled up since the last sweep, or is well again."""
+        return retention.is_full(self.volume(), rules) != self._is_stuck
 
     def sweep(self, rules: Housekeeper, now: datetime) -> str:
         """Remove what may go; a sentence when the volume stays full, else ""."""
+        self._remove([])
         self._by_age(rules, now)
         says = self._make_room(rules, now)
+        self._is_stuck = bool(says)
         if time.monotonic() - self._hourly_at >= _HOUR_SECONDS:
             self._hourly_at = time.monotonic()
             self._old_job_folders(rules, now)
@@ -89,7 +97,7 @@ class Sweeper:
         for holding in holdings:
             removed = 0
             while paths := index.forget(self._db, holding):
-                removed += removal.remove_without_row(self._db, self._layout, paths)
+                removed += self._remove(paths)
             if not removed:
                 continue
             if holding.job_id is not None:
@@ -106,6 +114,16 @@ class Sweeper:
                     job_id=holding.job_id,
                 )
             logs.get().info("removed", study=holding.study_uid, kind=holding.kind, why=why)
+
+    def _remove(self, paths: list[str]) -> int:
+        """Remove files whose rows are gone, and those that could not be removed before; how many.
+
+        What is not removed now would stay until it is found as an orphan, an hour later.
+        """
+        self._without_row += paths
+        removed = removal.remove_without_row(self._db, self._layout, self._without_row)
+        self._without_row = []
+        return removed
 
     def _outputs_go(self, volume: Volume, rules: Housekeeper) -> bool:
         """Remove OUTPUT of the oldest ended jobs until there is room; False when none was left."""
@@ -151,11 +169,12 @@ class Sweeper:
     def _old_quarantine(self, rules: Housekeeper, now: datetime) -> None:
         """Remove what nobody looked after; what is held for a person waits for one."""
         listed, removed = QuarantineList(self._layout), 0
-        for entry in listed.put_aside_before(now - timedelta(days=rules.quarantine_days)):
+        before = now - timedelta(days=rules.quarantine_days)
+        for entry in listed.put_aside_before(before):
             if entry.kind is not Kind.HELD:
-                with suppress(NotFound):  # a person was faster
-                    quarantine.remove(self._layout, entry.id)
-                    removed += 1
+                # A person was faster, or is at it just now; or it comes again this moment.
+                with suppress(NotFound, QuarantineError):
+                    removed += quarantine.remove_outdated(self._layout, entry.id, before)
         for path in listed.strays():
             if _is_older(path, rules.quarantine_days, now):
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Whether what came is what is kept, perhaps in other bytes."""
+"""Whether what came is what is kept, or what is in quarantine, perhaps in other bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from appliance.dicom import part10
 from appliance.dicom.canonical import content_digest
 from appliance.dicom.header import opened
+from appliance.disk.studies import dataset_digest
 from appliance.errors import CannotUnderstand
 
 _MOST_REMEMBERED = 1000
@@ -29,6 +30,28 @@ class Alike:
                 self._known.clear()
             self._known[key] = _is_same(kept, kept_syntax, came, syntax)
         return self._known[key]
+
+
+def holds_bytes(file: Path, dataset_sha256: str) -> bool:
+    """Say whether a file holds this very data set now: it is read to its end."""
+    try:
+        return dataset_digest(file) == dataset_sha256
+    except (OSError, CannotUnderstand):
+        return False
+
+
+def holds(file: Path, came: Path, syntax: str, dataset_sha256: str) -> bool:
+    """Say whether a file holds the content of what came now, perhaps in other bytes.
+
+    Both are read; nothing is remembered, since what came may be dropped then.
+    """
+    if holds_bytes(file, dataset_sha256):
+        return True
+    try:
+        kept_syntax = part10.read_meta(file)[0].transfer_syntax_uid
+    except (OSError, CannotUnderstand):
+        return False
+    return _is_same(file, kept_syntax, came, syntax)
 
 
 def _is_same(kept: Path, kept_syntax: str, came: Path, syntax: str) -> bool:

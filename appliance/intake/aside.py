@@ -14,11 +14,13 @@ from appliance.dicom import part10
 from appliance.disk import quarantine
 from appliance.disk.layout import Layout
 from appliance.disk.quarantine import Entry, Kind
+from appliance.disk.resent import Resent
 from appliance.disk.studies import Studies
 from appliance.errors import CannotUnderstand, IndexUnavailable
 from appliance.index import catalog, events
 from appliance.index.catalog import Instance
 from appliance.index.database import Database
+from appliance.intake.alike import holds
 from appliance.intake.arrived import Arrived
 from appliance.intake.noted import Noted
 
@@ -42,18 +44,17 @@ class Aside:
         self._db = db
         self._layout = layout
         self._studies = studies
+        self._resent = Resent(layout)
         self._noted = Noted()
 
     def conflict(self, arrived: Arrived, status: int) -> None:
         """Keep other content than what is kept under its UID; the sender is answered `status`."""
-        entry = _entry(arrived, Kind.CONFLICT, FIRST_STAYS, _COMPARE, status)
-        id = quarantine.keep(self._layout, arrived.written.path, entry)
+        id = self._keep(arrived, _entry(arrived, Kind.CONFLICT, FIRST_STAYS, _COMPARE, status))
         self._tell("instance conflicts", FIRST_STAYS, arrived, id)
 
     def held(self, arrived: Arrived, why: str, status: int) -> None:
         """Keep what did not join its study, until a person decides."""
-        entry = _entry(arrived, Kind.HELD, why, _JUDGE, status)
-        id = quarantine.keep(self._layout, arrived.written.path, entry)
+        id = self._keep(arrived, _entry(arrived, Kind.HELD, why, _JUDGE, status))
         self._tell("instance held", f"An instance is held for a person. {why}", arrived, id)
 
     def replaced(self, kept: Instance, arrived: Arrived) -> None:
@@ -79,6 +80,14 @@ class Aside:
         """Move a file of no row, which stands under an instance's name, out of its way."""
         entry = _entry(arrived, Kind.LEFTOVER, _NO_ROW, _LOOK, 0x0000, is_senders=False)
         self._studies.set_aside(relative, quarantine.describe(self._layout, entry))
+
+    def _keep(self, arrived: Arrived, entry: Entry) -> str:
+        """Put it aside; what is sent again, and is there whole, is counted on what is there."""
+        came, syntax = arrived.written, arrived.header.transfer_syntax_uid
+        entry = replace(entry, dataset_sha256=came.dataset_sha256)
+        return self._resent.keep(
+            came.path, entry, lambda file: holds(file, came.path, syntax, came.dataset_sha256)
+        )
 
     def _tell(self, kind: str, sentence: str, arrived: Arrived, id: str) -> None:
         sender, header = arrived.sender, arrived.header

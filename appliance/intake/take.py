@@ -8,18 +8,21 @@ path may stand later.  Made once per process.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from appliance import bells, logs
-from appliance.dicom import part10
+from appliance.dicom import marks, part10
 from appliance.dicom.header import Buffer, Header, opened
 from appliance.disk import quarantine
 from appliance.disk.incoming import Incoming, Written
 from appliance.disk.layout import Layout
+from appliance.disk.resent import Resent
 from appliance.errors import DoesNotMatch, IndexUnavailable, InstanceRefused
-from appliance.index import events
+from appliance.index import catalog, events
 from appliance.index.database import Database
+from appliance.intake.alike import holds_bytes
 from appliance.intake.arrived import Arrived, Kept, Sender
 from appliance.intake.coerced import coerced
 from appliance.intake.filing import Filing
@@ -45,6 +48,7 @@ class Intake:
         self._incoming = Incoming(layout.incoming)
         self._filing = Filing(db, layout, rules)
         self._rules = rules
+        self._resent = Resent(layout)
         self._noted = Noted()
 
     def keep(
@@ -107,7 +111,7 @@ class Intake:
         try:
             return written, checked_header(body, meta, abstract_syntax_uid)
         except InstanceRefused as error:
-            mended = coerced(body, meta, sender) if self._rules().coerce else None
+            mended = self._mended(body, meta, sender, written) if self._rules().coerce else None
             if mended is None:
                 self._refuse(written, meta, sender, error, now)
                 raise
@@ -120,6 +124,21 @@ class Intake:
             except InstanceRefused as error:
                 self._refuse(written, meta, sender, error, now)
                 raise
+
+    def _mended(
+        self, body: memoryview, meta: part10.FileMeta, sender: Sender, written: Written
+    ) -> bytes | None:
+        """Give the data set with UIDs of ours, the same as of an instance that is kept already."""
+        try:
+            return coerced(body, meta, sender, self._made_study_of)
+        except IndexUnavailable:
+            self._incoming.leave(written.path)
+            raise
+
+    def _made_study_of(self, sop_instance_uid: str) -> str:
+        with self._db.read() as connection:
+            kept = catalog.find_instance(connection, sop_instance_uid)
+        return kept.study_uid if kept and marks.COERCED in kept.marks.split(",") else ""
 
     def _file(self, arrived: Arrived, accept_identity: bool) -> Kept:
         try:
@@ -144,7 +163,12 @@ class Intake:
         now: datetime,
     ) -> None:
         try:
-            id = quarantine.keep(self._layout, written.path, refusal(meta, sender, error, now))
+            entry = refusal(meta, sender, error, now)
+            id = self._resent.keep(
+                written.path,
+                replace(entry, dataset_sha256=written.dataset_sha256),
+                lambda file: holds_bytes(file, written.dataset_sha256),
+            )
         finally:
             written.path.unlink(missing_ok=True)
         logs.get().warning(

@@ -52,6 +52,7 @@ class Sending:
         self._stop = threading.Event()
         self._end = threading.Event()
         self._unwritten: list[Sent] = []
+        self._gone: list[Result] = []  # of which the index may know a file with other content
         self._written_at = time.monotonic()
         self._went = 0
         self._is_noted = False
@@ -101,20 +102,43 @@ class Sending:
         logs.get().info("delivery started", attempt=self.delivery.attempt)
         problem: AssociationFailed | None = None
         try:
-            store_scu.send(
-                self._destination,
-                self._outgoing(),
-                self._settings,
-                on_result=self._keep,
-                must_stop=self._stop.is_set,
-                must_end=self._tick,
-            )
+            self._send(self._destination, self._outgoing())
         except AssociationFailed as failed:
             problem = failed
         self._insist(self._flush)
         if self._went:
             self._insist(self._wake_others)
         self._end_with(self._judge(problem))
+
+    def _send(self, destination: Destination, outgoing: list[Outgoing]) -> None:
+        """Send all, and what was replaced meanwhile as it is now; it may have another syntax."""
+        while outgoing:
+            store_scu.send(
+                destination,
+                outgoing,
+                self._settings,
+                on_result=self._keep,
+                must_stop=self._stop.is_set,
+                must_end=self._tick,
+            )
+            outgoing = self._replaced()
+
+    def _replaced(self) -> list[Outgoing]:
+        """List those whose file was gone and whose row names another one by now."""
+        if not self._gone:
+            return []
+        gone, self._gone = self._gone, []
+        with self._db.read() as connection:
+            found = deliveries.to_send(connection, self.delivery.id)
+        now = {one.sop_instance_uid: _outgoing(self._settings.data_root, one) for one in found}
+        moved = []
+        for result in gone:
+            one = now.get(result.outgoing.sop_instance_uid)
+            if one is None or one.path == result.outgoing.path:
+                self._note(result)
+            else:
+                moved.append(one)
+        return moved
 
     def _outgoing(self) -> list[Outgoing]:
         """List what is to be sent: first what was never tried, last what broke off before."""
@@ -137,6 +161,12 @@ class Sending:
         ]
 
     def _keep(self, result: Result) -> None:
+        if result.is_gone:
+            self._gone.append(result)
+        else:
+            self._note(result)
+
+    def _note(self, result: Result) -> None:
         self._went += result.kind in (SENT, WARNING)
         state = _STATES.get(result.kind, "failed")
         uid = result.outgoing.sop_instance_uid

@@ -49,17 +49,22 @@ class Result:
     """What became of one instance; `status` is None when there was no answer to it.
 
     `kind`: SENT, WARNING (sent, with a warning), FAILED (for good), LATER (may be
-    tried again).
+    tried again).  `is_gone`: FAILED, since its file does not have that name any more.
     """
 
     outgoing: Outgoing
     kind: str
     status: int | None
     sentence: str
+    is_gone: bool = False
 
 
 class _Unreadable(Exception):
     """The file of an instance cannot be sent; its text says why."""
+
+
+class _Gone(_Unreadable):
+    """It is not there."""
 
 
 def send(
@@ -114,7 +119,7 @@ def _send_one(
         with _opened(outgoing) as data_set:
             answer = assoc.store(outgoing.pair, outgoing.sop_instance_uid, data_set)
     except _Unreadable as problem:
-        return Result(outgoing, FAILED, None, str(problem))
+        return Result(outgoing, FAILED, None, str(problem), isinstance(problem, _Gone))
     except OSError as error:
         sentence = f"Its file could not be read: {error.strerror or error}."
         on_result(Result(outgoing, LATER, None, sentence))
@@ -133,7 +138,7 @@ def _opened(outgoing: Outgoing) -> Iterator[BinaryIO]:
     try:
         file = outgoing.path.open("rb")
     except FileNotFoundError:
-        raise _Unreadable("Its file is not on this node any more.") from None
+        raise _Gone("Its file is not on this node any more.") from None
     with file:
         try:
             meta, start = part10.read_meta(outgoing.path)

@@ -184,6 +184,9 @@ def _bombs() -> Iterator[Malformed]:
         data = deflated(head(uid) + start, again, times)
         yield Malformed(name, data, KEPT, uid, transfer_syntax_uid=DEFLATED)
     uid = generate_uid()
+    many = head(uid) + empty * 1_050_000
+    yield Malformed("a million empty elements", many, NOT_UNDERSTOOD, uid)
+    uid = generate_uid()
     cut = deflated(head(uid))[:-4]
     yield Malformed("deflated, cut off", cut, NOT_UNDERSTOOD, uid, transfer_syntax_uid=DEFLATED)
     no_stream = b"this is not deflated at all"

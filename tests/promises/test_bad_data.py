@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from appliance.dicom import part10
 from appliance.disk import quarantine
+from tests.kit import peers
 from tests.kit.dicom import ct_slice, write
 from tests.kit.waiting import wait_for
 from tests.promises.receiving import (
@@ -145,6 +146,27 @@ def test_bi_07_a_missing_uid_is_refused_or_made(
         ds.SOPInstanceUID = uid
         file = write(ds, tmp_path / "as it was said.dcm")
     assert violations(rules, file) == []
+
+
+@pytest.mark.parametrize("who", ["P-1", ""])
+def test_bi_07_a_resend_without_study_uid_is_what_is_kept(
+    rules: Receiver, tmp_path: Path, who: str
+) -> None:
+    set_rules(rules, coerce=True)
+    study = [ct_slice(number, patient_id=who, patient_name=who) for number in (1, 2)]
+    files = []
+    for ds in study:
+        del ds.StudyInstanceUID, ds.SeriesInstanceUID
+        path = tmp_path / f"{ds.InstanceNumber}.dcm"
+        files.append(data_file(path, bytes_of(ds, tmp_path), ds))
+    for _ in range(2):
+        report = peers.storescu(files, rules.port, "ECHO", calling="US1")
+        assert report.acknowledged == files
+    rows = [rules.instance(ds.SOPInstanceUID) for ds in study]
+    assert len({(row.study_uid, row.series_uid) for row in rows if row is not None}) == 1
+    assert all(row is not None and row.marks.endswith("coerced") for row in rows)
+    assert not any(put_aside(rules, ds.SOPInstanceUID) for ds in study)
+    assert violations(rules, *files) == []
 
 
 def test_bi_07_two_patients_without_study_uids_are_two_studies(

@@ -64,6 +64,36 @@ def test_bi_02_other_content_is_answered_by_the_policy_and_nothing_is_lost(
     assert len(put_aside(rules, ds.SOPInstanceUID)) == 1
 
 
+@pytest.mark.parametrize(("policy", "status"), [("keep-first", 0x0000), ("refuse", 0x0124)])
+@pytest.mark.parametrize("kind", [Kind.CONFLICT, Kind.HELD])
+def test_bi_02_what_is_sent_each_night_is_one_entry_that_counts(
+    rules: Receiver, tmp_path: Path, policy: str, status: int, kind: Kind
+) -> None:
+    set_rules(rules, on_conflict=policy)
+    ds = ct_slice()
+    first = write(ds, tmp_path / "first.dcm")
+    assert send(rules, first).Status == 0x0000
+    if kind is Kind.HELD:
+        ds = ct_slice(study_uid=ds.StudyInstanceUID, patient_id="P-2")
+    ds.PatientComments = "other"
+    second = write(ds, tmp_path / "second.dcm")
+    for times in (1, 2, 3):
+        report = peers.storescu([second], rules.port, "ECHO", calling="CT1")
+        assert (report.acknowledged == [second]) is (status == 0)
+        (entry,) = put_aside(rules, ds.SOPInstanceUID)
+        assert (entry.kind, entry.status, entry.times) == (kind, status, times)
+    assert entry.last_at is not None and entry.last_at > entry.received_at
+    assert violations(rules, *([first] if status else [first, second])) == []
+    # A file that lost its end is not relied on: what comes is kept whole, beside it.
+    broken = quarantine.file_of(rules.layout, entry.id)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    assert send(rules, second).Status == status
+    whole, _ = put_aside(rules, ds.SOPInstanceUID)
+    assert comments(quarantine.file_of(rules.layout, whole.id)) == "other"
+    quarantine.remove(rules.layout, entry.id)
+    assert violations(rules, *([first] if status else [first, second])) == []
+
+
 def comments(path: Path) -> str:
     return str(pydicom.dcmread(path).get("PatientComments", ""))
 

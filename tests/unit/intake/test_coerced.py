@@ -57,6 +57,8 @@ def test_images_of_one_study_find_together(tmp_path: Path) -> None:
         {"PatientID": "another"},
         {"StudyDate": "20260103"},
         {"AccessionNumber": "A124"},
+        {"PatientName": "Another^One"},
+        {"StudyTime": "235959"},
     ],
 )
 def test_two_patients_or_studies_never_share_one(tmp_path: Path, other: dict[str, str]) -> None:
@@ -71,10 +73,60 @@ def test_without_an_id_the_name_tells_patients_apart(tmp_path: Path) -> None:
     assert len(set(nameless)) == 2
 
 
-def test_another_association_makes_another_study(tmp_path: Path) -> None:
-    other = Sender("ECHO", "CT1", "10.0.0.9", "a2")
-    one, two = made(bare(), tmp_path), made(bare(), tmp_path, other)
-    assert one.StudyInstanceUID != two.StudyInstanceUID
+UNKNOWN = {"PatientID": "", "PatientName": ""}
+NO_STUDY = {"StudyTime": "", "AccessionNumber": ""}
+LATER = Sender("QUICK", "CT1", "10.0.0.9", "a2")
+
+
+@pytest.mark.parametrize("what", [{}, {"AccessionNumber": ""}, NO_STUDY, UNKNOWN])
+def test_another_association_makes_the_same_study_when_the_images_tell_which(
+    tmp_path: Path, what: dict[str, str]
+) -> None:
+    one, two = made(bare(**what), tmp_path), made(bare(**what), tmp_path, LATER)
+    is_told = what not in (NO_STUDY, UNKNOWN)
+    assert (one.StudyInstanceUID == two.StudyInstanceUID) is is_told
+    assert (one.SeriesInstanceUID == two.SeriesInstanceUID) is is_told
+    other = made(bare(**what), tmp_path, Sender("ECHO", "CT2", "10.0.0.9", "a3"))
+    assert other.StudyInstanceUID != one.StudyInstanceUID
+
+
+@pytest.mark.parametrize("what", [{}, NO_STUDY, UNKNOWN, {**UNKNOWN, **NO_STUDY}])
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
+def test_a_resend_of_the_same_bytes_is_the_same_instance(
+    db: Database, layout: Layout, intake_of: Callable[..., Callable[..., Kept]],
+    what: dict[str, str], keyword: str,
+) -> None:  # fmt: skip
+    ds = bare(**what)
+    if keyword == "SOPInstanceUID":
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3.4", "1.2.3.5"
+    if keyword == "SeriesInstanceUID":
+        ds.StudyInstanceUID = "1.2.3.4"
+    uid = ds.SOPInstanceUID
+    if keyword == "SOPInstanceUID":
+        del ds.SOPInstanceUID
+    words = {"sop_instance_uid": uid, "data": encoded(ds)}
+    send = intake_of(Receiver(coerce=True))
+    first, second = send(ds, **words), send(ds, LATER, **words)
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second.note == "It was kept already."
+    assert first.study_uid == second.study_uid
+    assert quarantine.entries(layout) == []
+    assert (count(db, schema.studies), count(db, schema.series)) == (1, 1)
+    assert (len(stored(layout)), waiting(layout)) == (1, [])
+
+
+def test_what_is_coerced_never_takes_the_study_of_one_that_was_not(
+    db: Database, layout: Layout, intake_of: Callable[..., Callable[..., Kept]]
+) -> None:
+    send = intake_of(Receiver(coerce=True))
+    whole = ct_slice(patient_id="", patient_name="")
+    send(whole)
+    ds = bare(SOPInstanceUID=whole.SOPInstanceUID, **UNKNOWN)
+    send(ds, LATER, data=encoded(ds))
+    (entry,) = quarantine.entries(layout)
+    assert entry.kind is quarantine.Kind.CONFLICT
+    with db.read() as connection:
+        assert len(catalog.instances_of_study(connection, whole.StudyInstanceUID)) == 1
 
 
 @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
