@@ -111,6 +111,13 @@ class Receiver:
     network_timeout_seconds: float = setting(
         120.0, "Silence after which a connection is closed as lost", low=1
     )
+    stuck_seconds: float = setting(
+        120.0,
+        "A receiving process that accepts nothing, or whose step for a peer takes longer, is "
+        "started again",
+        low=5,
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

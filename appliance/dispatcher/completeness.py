@@ -2,13 +2,15 @@
 
 An arrival is complete when no association is open for it and nothing came for
 its quiet time.  An open association that is silent for `idle_seconds` counts as
-closed here.  What trickles is closed after `longest_wait_minutes`.
+closed here.  What trickles is closed after `longest_wait_minutes`.  All of this
+is counted on the wall clock, and therefore from the moment on at which it was
+seen to go evenly (`counted_from`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from appliance.index.arrivals import Bringer, OpenArrival
@@ -64,6 +66,26 @@ def quiet_of(
     return Quiet(timedelta(seconds=max(known)), timedelta(seconds=after_abort), is_fixed=False)
 
 
+def counted_from(arrival: OpenArrival, since: datetime) -> OpenArrival:
+    """Give an arrival as if what lies before `since` had happened then.
+
+    The clock jumped at that moment, or was not looked at before it: an instance of a moment ago
+    may bear a time of last year, and its study is not silent for that.
+    """
+    associations = tuple(
+        replace(one, last_activity_at=max(one.last_activity_at, since))
+        if one.closed_at is None
+        else one
+        for one in arrival.associations
+    )
+    return replace(
+        arrival,
+        opened_at=max(arrival.opened_at, since),
+        last_instance_at=max(arrival.last_instance_at, since),
+        associations=associations,
+    )
+
+
 def judge(arrival: OpenArrival, rules: Completeness, quiet: Quiet, now: datetime) -> Verdict:
     """Say whether an arrival is complete, or until when to wait unless something happens."""
     idle = timedelta(seconds=rules.idle_seconds)
@@ -87,14 +109,14 @@ def judge(arrival: OpenArrival, rules: Completeness, quiet: Quiet, now: datetime
 
 
 def _cut_off(associations: Sequence[Bringer]) -> Bringer | None:
-    """Find one that was aborted, lost or ended nobody knows how, and was not made good.
+    """Find one that ended otherwise than released, and was not made good.
 
     It is made good by one from the same sender that was opened after the other's
     last sign of life and was released.  (Not after it was closed: a lost connection,
     or a dead receiver process, is noticed long after the sender has come again.)
     """
     for one in associations:
-        if one.ending not in (Ending.ABORTED, Ending.LOST, Ending.UNKNOWN):
+        if one.ending in (None, Ending.RELEASED):
             continue
         if not any(_makes_good(other, one) for other in associations):
             return one
@@ -115,6 +137,12 @@ def _why_complete(silence: timedelta, cut_off: Bringer | None, idle: timedelta |
             "It was taken in again from its files, which do not tell how its association ended; "
             "something may be missing."
         )
+    if cut_off is not None and cut_off.ending == Ending.PROCESS_DIED:
+        return (
+            f"Nothing came for {_words(silence)} after the node's own receiving process ended "
+            "in the middle of an association, which was not the sender's doing; "
+            "something may be missing."
+        )
     if cut_off is not None:
         return (
             f"Nothing came for {_words(silence)} after an association was {cut_off.ending}; "
@@ -133,6 +161,11 @@ def _why_waiting(silence: timedelta, cut_off: Bringer | None, *, is_held: bool) 
         return "An association that brings it is open."
     if cut_off is not None and cut_off.ending == Ending.UNKNOWN:
         return f"It waits for {_words(silence)} of silence: how an association ended is not known."
+    if cut_off is not None and cut_off.ending == Ending.PROCESS_DIED:
+        return (
+            f"It waits for {_words(silence)} of silence: the node's own receiving process ended "
+            "in the middle of an association."
+        )
     if cut_off is not None:
         return f"It waits for {_words(silence)} of silence: an association was {cut_off.ending}."
     return f"It waits for {_words(silence)} of silence."

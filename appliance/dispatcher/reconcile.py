@@ -12,7 +12,7 @@ from appliance.index.lost_attempts import is_dead_process, requeue_lost
 from appliance.streams.catalog import Streams
 
 LANE_SILENCE = timedelta(seconds=30)
-_JUMP_SECONDS = 5.0
+_JUMP_SECONDS = 1.0  # below every silence that ends a study
 
 
 def close_dead_associations(db: Database, now: datetime) -> int:
@@ -26,20 +26,29 @@ def close_dead_associations(db: Database, now: datetime) -> int:
 
 
 class Clock:
-    """Notices that the wall clock jumped: it was set, or the machine slept."""
+    """Notices that the wall clock jumped: it was set, or the machine slept.
 
-    def __init__(self) -> None:
-        self._wall_less_steady: float | None = None
-        self._doubtful_until = 0.0
+    `even_since` is the moment of the wall clock from which on it was seen to go evenly: that
+    of the first look, or of the one that noticed the last jump.  A silence counts from there
+    on, since what the clock says of the time before tells nothing about how long it lasted.
+    """
 
-    def is_steady(self, now: datetime, steady: float, patience_seconds: float) -> bool:
-        """Say whether it has gone on evenly for `patience_seconds`; `steady` is monotonic."""
+    def __init__(self, now: datetime, steady: float) -> None:
+        self.even_since = now
+        self._wall_less_steady = now.timestamp() - steady
+        self._jumped_at: float | None = None
+
+    def look(self, now: datetime, steady: float) -> None:
+        """Compare both clocks, which were read at one moment; `steady` is monotonic."""
         difference = now.timestamp() - steady
-        before, self._wall_less_steady = self._wall_less_steady, difference
-        if before is not None and abs(difference - before) > _JUMP_SECONDS:
-            logs.get().warning("the clock jumped", seconds=round(difference - before))
-            self._doubtful_until = steady + patience_seconds
-        return steady >= self._doubtful_until
+        by, self._wall_less_steady = difference - self._wall_less_steady, difference
+        if abs(by) > _JUMP_SECONDS:
+            logs.get().warning("the clock jumped", seconds=round(by))
+            self.even_since, self._jumped_at = now, steady
+
+    def trusts_leases(self, steady: float, lease_seconds: float) -> bool:
+        """Say whether there was no jump for as long as a lease: who lives has renewed his."""
+        return self._jumped_at is None or steady - self._jumped_at >= lease_seconds
 
 
 def put_lost_jobs_back(

@@ -25,7 +25,7 @@ from appliance.index.arrivals import OpenArrival
 from appliance.index.database import Database, open_index
 from appliance.queue.rings import Ring
 from appliance.settings import Queue, Settings
-from appliance.streams import served
+from appliance.streams import broken, served
 from appliance.streams.catalog import Stream, StreamWatcher
 from appliance.streams.told import Told
 
@@ -34,7 +34,7 @@ _WHY = timedelta(seconds=2)
 _BEAT = timedelta(seconds=10)
 _COALESCE_SECONDS = 0.05
 _CHANGED = timedelta(seconds=0.1)
-_STUCK = timedelta(seconds=30)
+_STUCK_SECONDS = 30.0
 _AHEAD = timedelta(seconds=5)  # no receiver's clock is another than ours
 
 
@@ -72,10 +72,10 @@ class Dispatcher:
         self._ringer = Ringer(db, self._queue_settings, self._stumble)
         self._me = str(ids.this_process())
         self._tick_at = self._beat_at = self._why_at = datetime.min.replace(tzinfo=UTC)
-        self._stuck: dict[int, datetime] = {}  # arrivals that a mistake of ours kept from launch
+        self._stuck: dict[int, float] = {}  # arrivals that a mistake of ours kept from launch
         self._is_index_away = self._has_stumbled = False
         self._says = ""
-        self._clock = reconcile.Clock()
+        self._clock = reconcile.Clock(datetime.now(UTC), time.monotonic())
 
     def loop(self) -> int:
         """Look, sleep, look again, until told to stop; the exit code."""
@@ -83,8 +83,10 @@ class Dispatcher:
         logs.get().info("dispatcher started")
         while not self._life.is_stopping:
             now = datetime.now(UTC)
+            self._clock.look(now, time.monotonic())
             wake_at = self._look(now)
-            if self._bell.wait((wake_at - datetime.now(UTC)).total_seconds()):
+            # Never longer than a tick, should the clock have been set back in this very moment.
+            if self._bell.wait(min(wake_at - datetime.now(UTC), _TICK).total_seconds()):
                 self._ringer.look()
                 # A study that comes in rings once for each instance.
                 self._life.sleep(min(_COALESCE_SECONDS, max(0.0, (wake_at - now).total_seconds())))
@@ -127,13 +129,14 @@ class Dispatcher:
             streams = self._streams.current()
             self._told.tell(streams)
             served.note(self._root, (stream.folder.name for stream in streams.serving()))
+            broken.note(self._root, streams, now)
             self._tick_at = now + _TICK
 
     def _put_jobs_back(self, now: datetime) -> int:
         lease = self._settings.worker.lease_seconds
-        is_steady = self._clock.is_steady(now, time.monotonic(), lease)
+        trusts_leases = self._clock.trusts_leases(time.monotonic(), lease)
         return reconcile.put_lost_jobs_back(
-            self._db, self._settings.jobs.max_attempts, now, trusts_leases=is_steady
+            self._db, self._settings.jobs.max_attempts, now, trusts_leases=trusts_leases
         )
 
     def _close_complete(self, now: datetime) -> datetime:
@@ -151,7 +154,8 @@ class Dispatcher:
             stream = self._streams.current().find(arrival.called_ae_title)
             own = stream.info.quiet_seconds if stream and stream.info else None
             quiet = completeness.quiet_of(arrival.calling_ae_titles, rules, own, learned)
-            verdict = completeness.judge(arrival, rules, quiet, now)
+            counted = completeness.counted_from(arrival, self._clock.even_since)
+            verdict = completeness.judge(counted, rules, quiet, now)
             if not verdict.is_complete:
                 next_at = min(next_at, verdict.wait_until)
             elif not self._launch(arrival, verdict, quiet, stream, now):
@@ -167,7 +171,7 @@ class Dispatcher:
         now: datetime,
     ) -> bool:
         """Launch an arrival; False when something came in between, so that it is judged anew."""
-        if self._stuck.get(arrival.id, now) > now:
+        if time.monotonic() < self._stuck.get(arrival.id, 0.0):
             return True
         with logs.bound(study=arrival.study_uid, stream=arrival.called_ae_title):
             try:
@@ -177,7 +181,7 @@ class Dispatcher:
             # The boundary of this process: a mistake with one arrival must not stop the others.
             except Exception:  # noqa: BLE001
                 logs.get().exception("an arrival could not be launched", arrival=arrival.id)
-                self._stuck[arrival.id] = now + _STUCK
+                self._stuck[arrival.id] = time.monotonic() + _STUCK_SECONDS
                 return True
 
     def _make_job(

@@ -23,6 +23,7 @@ from appliance.receiver import listener, load
 from appliance.receiver.admission import Accept, Reject, Request, decide
 from appliance.receiver.associations import Associations, OpenAssociation
 from appliance.receiver.pace import Pace
+from appliance.receiver.pulse import Watch
 from appliance.receiver.refusals import Refusals
 from appliance.receiver.storing import Storing
 from appliance.settings import Settings
@@ -41,8 +42,9 @@ _FAILED = Reject(2, 3, 1, "The node could not judge the request; its log says wh
 class Acceptor:
     """The handlers of one process, and what they share."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, settings: Settings, watch: Watch) -> None:
         self.settings = settings
+        self._watch = watch
         self._db = db
         self._layout = Layout(settings.data_root)
         self._streams = StreamWatcher.of(settings)
@@ -52,7 +54,7 @@ class Acceptor:
         self._intake = Intake(db, self._layout, own_ae_title, lambda: self.settings.receiver)
         self.associations = Associations(db, self._layout)
         self._storing = Storing(
-            self._intake, self.associations, self._layout, lambda: self.settings
+            self._intake, self.associations, self._layout, lambda: self.settings, watch
         )
 
     def handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
@@ -74,7 +76,8 @@ class Acceptor:
         request = Request("?", "?", _plain(event.assoc.requestor.address_info.address))
         try:
             request = _request_of(event.assoc)
-            verdict = self._overrun(request) or self._judge(event.assoc, request)
+            with self._watch.step():
+                verdict = self._overrun(request) or self._judge(event.assoc, request)
         except Exception:  # noqa: BLE001
             # pynetdicom accepts what a handler failed to judge.
             logs.get().exception("association not judged")
@@ -103,14 +106,16 @@ class Acceptor:
 
     def released(self, event: Any) -> None:
         """Close an association that its requestor released."""
-        self.associations.close(event.assoc, Ending.RELEASED, datetime.now(UTC))
+        with self._watch.step():
+            self.associations.close(event.assoc, Ending.RELEASED, datetime.now(UTC))
 
     def aborted(self, event: Any) -> None:
         """Close an association that one side aborted, or whose connection was lost."""
         one = self.associations.find(event.assoc)
         is_said = one is not None and (one.is_aborted_by_peer or one.is_aborted_by_us)
         ending = Ending.ABORTED if is_said else Ending.LOST
-        self.associations.close(event.assoc, ending, datetime.now(UTC))
+        with self._watch.step():
+            self.associations.close(event.assoc, ending, datetime.now(UTC))
 
     def abort(self, one: OpenAssociation) -> None:
         """Abort an association from our side."""

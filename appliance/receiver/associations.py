@@ -41,6 +41,7 @@ class OpenAssociation:
     failures: int = 0
     returned: int = 0
     held: int = 0
+    conflicts: int = 0
     coerced: int = 0
     message_bytes: int = 0
     last_bytes_at: float = field(default_factory=time.monotonic)
@@ -183,6 +184,8 @@ class Associations:
                 called=sender.called_ae_title,
                 address=sender.address,
                 studies=studies,
+                held=one.held,
+                conflicts=one.conflicts,
             )
 
 
@@ -194,11 +197,19 @@ def _story(one: OpenAssociation, ending: Ending) -> str:
         f"to {sender.called_ae_title}; the association was {ending}."
     )
     if one.failures:
-        told += f" {one.failures} more were not kept."
+        told += f" {one.failures} more {'was' if one.failures == 1 else 'were'} not kept."
     if one.held:
-        told += f" {one.held} of them are held in quarantine, for a person to judge."
+        told += f" {_of_them(one.held)} held in quarantine, for a person to judge."
+    if one.conflicts:
+        told += f" {_of_them(one.conflicts)} in quarantine: other content is kept under that UID."
     if one.coerced:
         told += f" {one.coerced} of them lacked a UID, which the node made."
     if one.returned:
-        told += f" {one.returned} of them are results that came back: no new job for them."
+        told += f" {_of_them(one.returned, 'a result', 'results')} that came back: no new job."
     return told
+
+
+def _of_them(number: int, one: str = "", several: str = "") -> str:
+    """Say that so many of them are something: 1 of them is, 2 of them are."""
+    said = f"1 of them is {one}" if number == 1 else f"{number} of them are {several}"
+    return said.rstrip()

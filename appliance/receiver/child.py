@@ -15,6 +15,7 @@ from appliance.index.database import open_index
 from appliance.receiver import listener
 from appliance.receiver.acceptor import Acceptor
 from appliance.receiver.listener import SharedServer
+from appliance.receiver.pulse import Pulse, Watch
 from appliance.settings import Settings
 
 _LOOK_SECONDS = 0.5
@@ -30,11 +31,12 @@ def run(
     life: lifecycle.Lifecycle,
     number: int,
     parent: int,
+    pulse: Pulse,
 ) -> None:
     """Receive until told to stop, or until the parent dies; then end this process."""
     lifecycle.die_with_parent(parent=parent)
     try:
-        code = _receive(settings, listening, life, number)
+        code = _receive(settings, listening, life, number, Watch(pulse))
     except BrookboxError as error:
         print(explain(error), file=sys.stderr)
         code = 1
@@ -45,14 +47,19 @@ def run(
 
 
 def _receive(
-    settings: Settings, listening: socket.socket, life: lifecycle.Lifecycle, number: int
+    settings: Settings,
+    listening: socket.socket,
+    life: lifecycle.Lifecycle,
+    number: int,
+    watch: Watch,
 ) -> int:
     threading.excepthook = _thread_died
     db = open_index(settings)
-    acceptor = Acceptor(db, settings)
-    server = listener.make_server(listening, settings, acceptor.handlers())
+    acceptor = Acceptor(db, settings, watch)
+    server = listener.make_server(listening, settings, acceptor.handlers(), watch)
     thread = threading.Thread(target=server.serve_forever, args=(_LOOK_SECONDS / 2,), daemon=True)
     thread.start()
+    watch.start()
     logs.get().info("receiving", child=number)
     next_beat = time.monotonic() + _BEAT_SECONDS
     while not life.sleep(_LOOK_SECONDS):

@@ -7,17 +7,20 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from appliance import logs
 from appliance.lifecycle import Lifecycle
 from appliance.receiver import child
+from appliance.receiver.pulse import Pulse
 from appliance.settings import Settings
 
 _QUICK_DEATH_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 30.0
+_OWN_PAUSE_SECONDS = 5.0
+_MOST_DEATHS = 100  # kept while the index is away
 _STOP_SECONDS = 36.0  # over the 30 s that a child lets its associations finish
 
 # Forked, so that all share the listening socket and what was imported; the parent
@@ -34,6 +37,17 @@ class _Seat:
     started_at: float = 0.0
     quick_deaths: int = 0
     start_again_at: float = 0.0
+    pulse: Pulse = field(default_factory=Pulse)
+    is_ended: bool = False  # killed, and not yet seen dead
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A child that died without our doing; `at` is monotonic."""
+
+    pid: int
+    exit_code: int | None
+    at: float
 
 
 class Children:
@@ -44,6 +58,8 @@ class Children:
         # A child goes on with its copy: a signal between fork and first step is not lost.
         self._life = life
         self._seats: list[_Seat] = []
+        self.deaths: list[Death] = []  # taken by who tells of them
+        self._looked_at = self._excused_until = time.monotonic()
 
     def start(self, settings: Settings) -> None:
         """Start every child that is missing and whose pause is over."""
@@ -51,9 +67,17 @@ class Children:
             self._seats.append(_Seat(len(self._seats)))
         for seat in self._seats:
             if seat.process is None and time.monotonic() >= seat.start_again_at:
+                seat.pulse, seat.is_ended = Pulse(), False
                 seat.process = _FORK.Process(
                     target=child.run,
-                    args=(settings, self._listening, self._life, seat.number, os.getpid()),
+                    args=(
+                        settings,
+                        self._listening,
+                        self._life,
+                        seat.number,
+                        os.getpid(),
+                        seat.pulse,
+                    ),
                     name=f"receiver-{seat.number}",
                 )
                 seat.process.start()
@@ -68,6 +92,31 @@ class Children:
             time.sleep(min(seconds, 0.1))
         dead = [seat for seat in self._seats if self._is_dead(seat)]
         return bool(dead)
+
+    def end_stuck(self, patience_seconds: float) -> list[int]:
+        """Kill every child that has not been well for so long; their process ids.
+
+        While the parent itself was stopped, or waited for the index, so may the children have.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > _OWN_PAUSE_SECONDS:
+            self._excused_until = now
+        self._looked_at = now
+        ended = []
+        for seat in self._seats:
+            if seat.process is None or seat.process.pid is None or seat.is_ended:
+                continue
+            stuck_seconds = now - max(seat.pulse.well_at(), self._excused_until)
+            if stuck_seconds > patience_seconds:
+                logs.get().error(
+                    "a receiving process is stuck, it is ended",
+                    pid=seat.process.pid,
+                    seconds=round(stuck_seconds),
+                )
+                seat.process.kill()
+                seat.is_ended = True
+                ended.append(seat.process.pid)
+        return ended
 
     def reload(self) -> None:
         """Have every child read the settings again."""
@@ -102,6 +151,9 @@ class Children:
             exit_code=seat.process.exitcode,
             starts_again_in_seconds=round(pause, 1),
         )
+        if not seat.is_ended and seat.process.pid is not None:
+            death = Death(seat.process.pid, seat.process.exitcode, time.monotonic())
+            self.deaths = [*self.deaths[1 - _MOST_DEATHS :], death]
         seat.process.close()
         seat.process = None
         return True

@@ -13,9 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from socketserver import BaseServer
+from types import SimpleNamespace
 from typing import Any
 
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, timer
 from pynetdicom.transport import (
     AddressInformation,
     RequestHandler,
@@ -25,6 +26,7 @@ from pynetdicom.transport import (
 from appliance import logs
 from appliance.dicom.names import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from appliance.errors import NodeError
+from appliance.receiver.pulse import Watch
 from appliance.settings import Receiver, Settings
 
 _BACKLOG = 128
@@ -62,7 +64,10 @@ def open_socket(rules: Receiver) -> socket.socket:
 
 
 def make_server(
-    listening: socket.socket, settings: Settings, handlers: Sequence[tuple[Any, Callable[..., Any]]]
+    listening: socket.socket,
+    settings: Settings,
+    handlers: Sequence[tuple[Any, Callable[..., Any]]],
+    watch: Watch,
 ) -> SharedServer:
     """Make pynetdicom's server on a socket that listens already.
 
@@ -72,6 +77,9 @@ def make_server(
     rules = settings.receiver
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.LOG_HANDLER_LEVEL = "none"
+    # pynetdicom 3.0 measures its timeouts by the wall clock: set ahead, it would take every
+    # association that is open for lost; set back, none that is lost would end.
+    timer.time = SimpleNamespace(time=time.monotonic)  # type: ignore[assignment,attr-defined]
     # What breaks PS3.5 is refused with a reason, which needs it to be read: pynetdicom
     # would abort the association for one bad AE title or UID.
     _config.VALIDATORS["AE"] = lambda value: (True, "")
@@ -91,6 +99,7 @@ def make_server(
         server_class=SharedServer,
         request_handler=_Handler,
         listening=listening,
+        watch=watch,
     )
     assert isinstance(server, SharedServer)
     return server
@@ -99,8 +108,9 @@ def make_server(
 class SharedServer(ThreadedAssociationServer):
     """A server on a socket that was opened, and is used, by others too."""
 
-    def __init__(self, *args: Any, listening: socket.socket, **words: Any) -> None:
+    def __init__(self, *args: Any, listening: socket.socket, watch: Watch, **words: Any) -> None:
         self._listening = listening
+        self._watch = watch
         self._context = contextvars.copy_context()
         super().__init__(*args, **words)
 
@@ -113,6 +123,11 @@ class SharedServer(ThreadedAssociationServer):
 
     def server_activate(self) -> None:
         """Leave the socket as it is: it listens."""
+
+    def service_actions(self) -> None:
+        """Note that the loop goes round, as it does with each look at the socket."""
+        self._watch.note_turn()
+        super().service_actions()
 
     def server_close(self) -> None:
         """Close this process's descriptor only: a shutdown would end the others' listening."""

@@ -17,7 +17,8 @@ from appliance import bells, ids, lifecycle, logs, settings_file
 from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, DiskError, IndexUnavailable, SyncFailed, explain
-from appliance.index import arrivals, beats
+from appliance.health import deaths
+from appliance.index import arrivals, beats, events
 from appliance.index.database import Database, connect, open_index
 from appliance.intake.adoption import adopt
 from appliance.receiver import listener
@@ -25,6 +26,7 @@ from appliance.receiver.children import Children
 from appliance.settings import Settings
 from appliance.streams.catalog import streams_of
 
+_CHILD = "receiving process"
 _LOOK_SECONDS = 0.5
 _BEAT_SECONDS = 10.0
 _ADOPT_AGAIN_SECONDS = 60.0
@@ -60,7 +62,7 @@ class Parent:
         self._children = children
         self._layout = Layout(settings.data_root)
         self._me = str(ids.this_process())
-        self._adopt_at = self._beat_at = time.monotonic()
+        self._adopt_at = self._beat_at = self._tell_at = time.monotonic()
 
     def loop(self) -> None:
         """Start the children, look after them, stop them."""
@@ -77,8 +79,11 @@ class Parent:
             self._reload()
             self._look_after_the_dead()
             self._children.start(self._settings)
+            self._end_stuck()
+            self._tell_of_deaths(deaths.PATIENCE_SECONDS)
             self._beat()
         self._children.stop()
+        self._tell_of_deaths(0)
         self._leave()
 
     def _reload(self) -> None:
@@ -103,6 +108,39 @@ class Parent:
             if isinstance(error, SyncFailed):
                 space.mark_degraded(self._layout, str(error))
             self._adopt_at = time.monotonic() + _TRY_AGAIN_SECONDS
+
+    def _end_stuck(self) -> None:
+        """End what accepts or answers nothing any more, and tell of it: the others go on."""
+        seconds = self._settings.receiver.stuck_seconds
+        for pid in self._children.end_stuck(seconds):
+            sentence = (
+                f"receiving process (pid {pid}) was restarted: "
+                f"for {seconds:g} s it accepted nothing, or did not answer what it had begun."
+            )
+            try:
+                with self._index() as db, db.write() as connection:
+                    events.append(
+                        connection, "restarted", sentence, datetime.now(UTC), who="receiver",
+                        part=_CHILD,
+                    )  # fmt: skip
+            except IndexUnavailable as error:
+                logs.get().warning("event not kept", reason=str(error), said=sentence)
+
+    def _tell_of_deaths(self, patience_seconds: float) -> None:
+        """Tell of each child that died, once others have told of those that they ended."""
+        kept = self._children.deaths
+        due = [one for one in kept if time.monotonic() - one.at >= patience_seconds]
+        if not due or time.monotonic() < self._tell_at:
+            return
+        try:
+            with self._index() as db:
+                for one in due:
+                    how, now = deaths.how(one.exit_code), datetime.now(UTC)
+                    deaths.tell(db, "receiver", _CHILD, one.pid, how, now, again=True)
+                    self._children.deaths.remove(one)
+        except IndexUnavailable as error:
+            logs.get().warning("event not kept yet", reason=str(error), deaths=len(due))
+            self._tell_at = time.monotonic() + _TRY_AGAIN_SECONDS
 
     def _beat(self) -> None:
         if time.monotonic() < self._beat_at:
@@ -135,7 +173,7 @@ class Parent:
 
 
 def _close_rows(db: Database, now: datetime) -> None:
-    """Close the associations of processes that are gone, as aborted.
+    """Close the associations of processes that are gone, with that as their end.
 
     SQLite's file is on this machine: a process of another host name is one of this
     machine before it was renamed, such as a container that was made again.

@@ -19,6 +19,7 @@ from appliance.disk.layout import Layout
 from appliance.errors import DiskError, IndexUnavailable, InstanceRefused, NoSpace, SyncFailed
 from appliance.intake.take import Intake
 from appliance.receiver.associations import Associations, OpenAssociation
+from appliance.receiver.pulse import Watch
 from appliance.settings import Settings
 
 _LONGEST_COMMENT = 64  # (0000,0902) Error Comment is LO
@@ -33,19 +34,21 @@ class Storing:
         associations: Associations,
         layout: Layout,
         settings: Callable[[], Settings],
+        watch: Watch,
     ) -> None:
         self._intake = intake
         self._associations = associations
         self._layout = layout
         self._settings = settings
+        self._watch = watch
 
     def handle(self, event: Any) -> int | Dataset:
         """Keep the instance of a C-STORE request; give the status for its response."""
         one = self._associations.find(event.assoc)
         if one is None:  # it was aborted while its last message waited
             return statuses.PROCESSING_FAILURE
-        one.message_bytes, one.is_storing = 0, True
-        with logs.bound(association=one.id):
+        length, one.message_bytes, one.is_storing = one.message_bytes, 0, True
+        with logs.bound(association=one.id), self._watch.step(length):
             try:
                 status, why = self._keep(event, one)
             except Exception:  # noqa: BLE001
@@ -92,6 +95,7 @@ class Storing:
             )
         one.returned += kept.is_returned
         one.held += kept.is_held
+        one.conflicts += kept.is_conflict
         one.coerced += marks.COERCED in kept.marks
         one.note_study(kept.study_uid)
         logs.get().debug(

@@ -19,7 +19,7 @@ _OF_OTHERS = tuple(
         "postgresql", "prometheus", "snapd", "systemd", "upower",
     )
 )
-_PROGRAMS = {"up", "receiver", "dispatcher", "worker", "router", "housekeeper", "web"}
+PROGRAMS = {"up", "receiver", "dispatcher", "worker", "router", "housekeeper", "web"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def program_of(process: psutil.Process) -> str:
     words = process.cmdline()
     if "supervisor.supervisord" in words:
         return "supervisord"
-    ours = [word for word in words if word in _PROGRAMS]
+    ours = [word for word in words if word in PROGRAMS]
     if "appliance.cli" in words and ours:
         return ours[0]
     return Path(words[0]).name if words else process.name()

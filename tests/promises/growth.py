@@ -20,13 +20,17 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.measures import program_of
+from tests.faults.measures import PROGRAMS, program_of
 from tests.kit.node import Node
 
 # A leak of 10 kB a job is above it, since what it adds to does not shrink; what is sound, below.
 MOST_BYTES_A_JOB = 8_000
 # A pool that fills up late, a thread that is just beginning: not growth.
 _SPARE_DESCRIPTORS, _SPARE_THREADS = 8, 3
+# What runs as long as the node does.  What comes and goes with a job (a stream's run, what starts
+# it) may stand in the first and in the last sample by chance: no growth can be told of it.
+_LASTING = PROGRAMS | {"gearmand", "supervisord"}
+_FEWEST_SAMPLES = 4  # both ends of what was added between them do not count
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Growth:
                 name, held = program_of(process), _held(process)
             except (psutil.Error, OSError):
                 continue  # a run of a stream, which has ended
+            if name not in _LASTING:
+                continue
             found[name] = found.get(name, Held()) + held
         self.samples.append((jobs, found))
 
@@ -71,21 +77,25 @@ class Growth:
         """Give how many bytes of memory a job leaves: the mean of what was added between samples.
 
         The tenth at each end does not count: a process that was being forked counts twice for
-        a moment, and now and then a heap is opened or closed.
+        a moment, and now and then a heap is opened or closed.  0 when there are too few samples.
         """
         points = [(jobs, held[program].private_bytes) for jobs, held in self._with(program)]
         added = sorted((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(points))
         cut = max(1, len(added) // 10)
-        return statistics.mean(added[cut:-cut])
+        counted = added[cut:-cut]
+        return statistics.mean(counted) if counted else 0.0
 
     def findings(self, window: int, *settled: str) -> list[str]:
         """Say what grew between the first and the last `window` jobs, by a tenth or by the job.
 
         What is added with each job counts for the programs that are `settled`; none named: all.
+        A program that was not there at each sample is named: of it nothing can be said.
         """
+        if len(self.samples) < _FEWEST_SAMPLES:
+            return [f"{len(self.samples)} samples are too few to tell a growth"]
         start, end = self.samples[0][0], self.samples[-1][0]
         first, last = self.between(start, start + window), self.between(end - window, end)
-        told = []
+        told = [f"{name}: not there at each sample" for name in self.missing()]
         for name in self.programs():
             was, now = first._typical(name), last._typical(name)
             if now.descriptors > was.descriptors + _SPARE_DESCRIPTORS:
@@ -100,8 +110,12 @@ class Growth:
         return told
 
     def programs(self) -> list[str]:
-        """List what ran from the first sample to the last."""
-        return sorted(set(self.samples[0][1]) & set(self.samples[-1][1]))
+        """List what was there at each sample."""
+        return sorted(set.intersection(*(set(held) for _, held in self.samples)))
+
+    def missing(self) -> list[str]:
+        """List what was there at some samples only: it ended meanwhile, or was not seen."""
+        return sorted(set.union(*(set(held) for _, held in self.samples)) - set(self.programs()))
 
     def table(self) -> str:
         """Tell the figures, a line for each program."""

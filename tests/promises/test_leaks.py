@@ -76,7 +76,6 @@ def _ended(town: Town) -> int:
         return len(job_list.jobs_matching(connection, done, 10_000))
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_leak_of_ten_kilobytes_a_job_is_found_and_nothing_else_is(tmp_path: Path) -> None:
     town = Town(tmp_path)

@@ -19,6 +19,7 @@ from appliance.errors import JobError
 from appliance.index import attempts, jobs, lanes, schema
 from appliance.index.states import Ending
 from appliance.queue.listen import Ears, listen
+from tests.kit.alone import CHECKOUT
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
 from tests.kit.waiting import wait_for
@@ -105,6 +106,34 @@ def test_ft_29_a_clock_that_is_set_back_an_hour_holds_no_study_for_an_hour(
     bench.start("dispatcher")
     wait_for(bench.jobs, "the job is there", 10)
     assert bench.log("dispatcher").count("the clock was set back") == 1
+
+
+def test_ft_29_a_clock_that_is_set_a_year_ahead_ends_no_study_that_comes_in(
+    bench: Bench, ear: Ear
+) -> None:
+    clock, moved = bench.home / "clock", CHECKOUT / "tests/kit/moved_clock/sitecustomize.py"
+    clock.write_text("0")
+    bench.start(
+        "dispatcher",
+        f"import os\nos.environ['MOVED_CLOCK'] = {str(clock)!r}\n"
+        f"exec(compile(open({str(moved)!r}).read(), {str(moved)!r}, 'exec'))\n",
+    )
+    wait_for(lambda: "dispatcher started" in bench.log("dispatcher"), "it has seen its clock")
+    association = bench.associate()
+    bench.receive(association, "1.7", 1)
+    for jumps, seconds in enumerate((365 * 86400, 364 * 86400), 1):
+        (part := bench.home / "part").write_text(str(seconds))
+        part.rename(clock)
+        wait_for(lambda n=jumps: bench.log("dispatcher").count("the clock jumped") == n, "a jump")
+        # Times of the other clock, which the dispatcher's is a year ahead of.
+        bench.receive(association, "1.7", 1 + jumps)
+        bench.send(f"1.8.{jumps}", 1)
+        wait_for(lambda n=jumps: len(bench.jobs()) == n, "a study that ended has its job")
+        assert "1.7" not in {job.study_uid for job in bench.jobs()}
+    bench.release(association)
+    [job] = wait_for(lambda: [job for job in bench.jobs() if job.study_uid == "1.7"], "its job")
+    assert (job.input_count, job.incomplete) == (3, False)
+    assert {one.reason for one in bench.closed()} == {"Nothing came for 0.5 s."}
 
 
 def test_two_dispatchers_make_one_job_of_each_study(bench: Bench, ear: Ear) -> None:
@@ -279,7 +308,7 @@ def test_the_associations_of_a_dead_receiver_are_closed_and_hold_nothing(
     bench.receive(association, "1.52", 1)
     [job] = wait_for(bench.jobs, "the job", 15)
     assert job.incomplete
-    assert "aborted" in bench.closed()[0].reason
+    assert "the node's own receiving process ended" in bench.closed()[0].reason
 
 
 def test_a_deferred_job_is_rung_when_it_is_due(bench: Bench, ear: Ear) -> None:

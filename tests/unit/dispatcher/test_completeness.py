@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from appliance.dispatcher.completeness import Quiet, Verdict, judge, quiet_of
+from appliance.dispatcher.completeness import Quiet, Verdict, counted_from, judge, quiet_of
 from appliance.dispatcher.learning import after_clean_arrival, after_late_instance, is_late
 from appliance.index.arrivals import Bringer, ClosedArrival, OpenArrival
 from appliance.settings import Completeness
@@ -52,6 +52,7 @@ RELEASED = brought(0, 5, 5, "released")
 ABORTED = brought(0, 5, 5, "aborted")
 LOST = brought(0, 5, 125, "lost")
 UNKNOWN = brought(0, 5, 125, "unknown")
+DIED = brought(0, 5, 9, "process died")
 OPEN = brought(0, 5, None, None)
 
 
@@ -67,6 +68,10 @@ OPEN = brought(0, 5, None, None)
         # the index was made again from the files, which do not tell how it ended
         ([UNKNOWN], 304, False, 305, False),
         ([UNKNOWN], 305, True, 305, True),
+        # our own process died: the sender may come again as after an abort
+        ([DIED], 35, False, 305, False),
+        ([DIED], 305, True, 305, True),
+        ([DIED, brought(6, 9, 9, "released")], 35, True, 35, False),
         # open and busy until 20: nothing ends before it was silent for 30 s
         ([brought(0, 20, None, None)], 40, False, 50, False),
         # open and idle: counts as closed after 30 s of silence
@@ -101,6 +106,31 @@ def test_the_table_of_endings(
     assert (verdict.is_complete, verdict.incomplete) == (is_complete, incomplete)
     assert verdict.wait_until == at(now if is_complete else wait_until)
     assert verdict.reason.endswith(".")
+
+
+def test_the_end_of_our_own_process_is_not_said_to_be_the_senders() -> None:
+    for now in (35, 305):
+        reason = ask(5, now, DIED).reason
+        assert "the node's own receiving process ended" in reason and "aborted" not in reason
+
+
+@pytest.mark.parametrize(
+    ("association", "waits_seconds"),
+    [(RELEASED, 30), (ABORTED, 300), (OPEN, 30), (brought(0, 20, None, None), 30)],
+)
+def test_ft_29_a_silence_is_counted_from_the_jump_of_the_clock_on(
+    association: Bringer, waits_seconds: float
+) -> None:
+    year = 365 * 86400.0
+    jumped = at(year)
+    known = counted_from(arrival(5, [association]), jumped)
+    early = judge(known, RULES, QUIET, at(year + waits_seconds - 0.1))
+    assert not early.is_complete
+    assert early.wait_until == at(year + waits_seconds)
+    assert judge(known, RULES, QUIET, at(year + waits_seconds)).is_complete
+    # What came after the jump counts as ever, and what ended before it has ended.
+    assert counted_from(arrival(5, [association]), START).last_instance_at == at(5)
+    assert known.associations[0].closed_at == association.closed_at
 
 
 def test_nothing_is_made_up_of_an_association_that_only_its_files_tell_of() -> None:

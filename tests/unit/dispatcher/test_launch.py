@@ -175,14 +175,20 @@ def test_a_sender_is_learned_from_its_arrivals(db: Database) -> None:
 
 
 def test_ft_29_a_clock_that_jumped_is_not_trusted_for_as_long_as_a_lease() -> None:
-    clock = Clock()
-    assert clock.is_steady(NOW, 100.0, 60)
-    assert clock.is_steady(NOW + timedelta(seconds=5), 105.0, 60)
+    clock = Clock(NOW, 100.0)
+    clock.look(NOW + timedelta(seconds=5), 105.0)
+    assert clock.trusts_leases(105.0, 60)
+    assert clock.even_since == NOW
     woken = NOW + timedelta(hours=3)
-    assert not clock.is_steady(woken, 106.0, 60)
-    assert not clock.is_steady(woken + timedelta(seconds=50), 156.0, 60)
-    assert clock.is_steady(woken + timedelta(seconds=61), 167.0, 60)
-    assert not clock.is_steady(NOW, 168.0, 60)
+    clock.look(woken, 106.0)
+    clock.look(woken + timedelta(seconds=50), 156.0)
+    assert not clock.trusts_leases(156.0, 60)
+    assert clock.even_since == woken
+    clock.look(woken + timedelta(seconds=61), 167.0)
+    assert clock.trusts_leases(167.0, 60)
+    clock.look(NOW, 168.0)
+    assert not clock.trusts_leases(168.0, 60)
+    assert clock.even_since == NOW, "silences count from now on, though it is earlier than before"
 
 
 def test_the_digest_tells_contents_apart(db: Database) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from appliance.dicom.header import Header
 from appliance.disk.layout import Layout, instance_path
+from appliance.errors import IndexUnavailable
 from appliance.housekeeper import removal, retention
 from appliance.housekeeper.retention import Volume
 from appliance.housekeeper.sweep import Sweeper
@@ -267,6 +268,43 @@ def test_orphans_go_after_ten_minutes_only(store: Store) -> None:
     assert removal.remove_orphans(store.db, store.layout) == 0
     assert removal.remove_orphans(store.db, store.layout, age_seconds=-5) == 1
     assert known.exists() and not orphan.exists()
+
+
+def test_files_whose_rows_went_before_an_error_go_with_the_next_sweep(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, sweeper = store.instance("1.2", "1", ago(20)), Sweeper(store.db, store.layout)
+    plain, busy = removal.remove_without_row, IndexUnavailable("it is busy", remedy="wait")
+
+    def fail(*_: object) -> int:
+        raise busy
+
+    monkeypatch.setattr(removal, "remove_without_row", lambda db, layout, paths: paths and fail())
+    with pytest.raises(IndexUnavailable):
+        sweeper.sweep(RULES, NOW)
+    assert file.exists() and store.studies() == set()
+    monkeypatch.setattr(removal, "remove_without_row", plain)
+    sweeper.sweep(RULES, NOW)
+    assert not file.exists()
+
+
+def test_ft_22_a_volume_that_fills_up_does_not_wait_for_the_next_sweep(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeper, now_used = Sweeper(store.db, store.layout), 500
+    monkeypatch.setattr(sweeper, "volume", lambda: volume(now_used))
+    assert not sweeper.is_needed(RULES)
+    file, now_used = store.instance("1.1", "1", ago(1)), 900
+    assert sweeper.is_needed(RULES)
+    assert sweeper.sweep(RULES, NOW) == ""
+    assert not file.exists()
+    assert sweeper.is_needed(RULES), "it is full still, and more may go"
+    assert "nothing more may be removed" in sweeper.sweep(RULES, NOW)
+    assert not sweeper.is_needed(RULES), "what holds the space is counted with each sweep only"
+    now_used = 500
+    assert sweeper.is_needed(RULES), "the page says that it is full"
+    assert sweeper.sweep(RULES, NOW) == ""
+    assert not sweeper.is_needed(RULES)
 
 
 def test_what_a_dead_process_left_is_noticed(store: Store) -> None:
