@@ -12,11 +12,14 @@ from appliance.cli.asked import GOES_ON, Asked, pass_asked
 from appliance.cli.docker_checks import check_docker
 from appliance.cli.prepare import listening
 from appliance.disk.layout import Layout
-from appliance.errors import BrookboxError, RoutingError, SettingsError
+from appliance.errors import BrookboxError, IndexUnavailable, RoutingError, SettingsError
 from appliance.health import machine_checks, node_checks, node_lock
+from appliance.health.alert_findings import with_alerts
 from appliance.health.finding import Finding, is_well, ok, warn, wrong
 from appliance.health.sender_checks import check_senders
 from appliance.housekeeper import clock
+from appliance.index import alerts
+from appliance.index.alerts import Alert
 from appliance.index.database import Database, open_index
 from appliance.settings import Settings
 
@@ -54,8 +57,13 @@ def _settings_first(asked: Asked) -> Iterator[Finding]:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything but the settings file itself."""
+    """Look at everything but the settings file itself, and list what the node is alarmed at."""
     runs = node_lock.holder(Layout(settings.data_root).run) is not None
+    # Of a node that does not run nobody looks whether they are over.
+    yield from with_alerts(list(_look(settings, runs)), _open_alerts(settings) if runs else [])
+
+
+def _look(settings: Settings, runs: bool) -> Iterator[Finding]:
     yield from machine_checks.check_data_root(settings)
     yield from machine_checks.check_space(settings)
     yield from machine_checks.check_programs(settings)
@@ -87,6 +95,7 @@ def _with_index(settings: Settings, db: Database | None, runs: bool) -> Iterable
     yield from node_checks.check_streams(settings, db, runs)
     if db is not None:
         yield from node_checks.check_gone_streams(settings, db)
+        yield from node_checks.check_unknown_sends(db, datetime.now(UTC))
 
 
 def _check_routing(settings: Settings) -> Iterator[Finding]:
@@ -102,6 +111,18 @@ def _check_routing(settings: Settings) -> Iterator[Finding]:
     file = settings.routing_file
     good = f"{file} is good: {counts_of(found)}."
     yield ok("routing", good if file.is_file() else f"There is no {file}: nothing is sent.")
+
+
+def _open_alerts(settings: Settings) -> list[Alert]:
+    if (db := _opened(settings)) is None:
+        return []
+    try:
+        with db.read() as connection:
+            return alerts.open_alerts(connection)
+    except IndexUnavailable:  # which the check of the index says
+        return []
+    finally:
+        db.close()
 
 
 def _opened(settings: Settings) -> Database | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from appliance.health import stopped
+from appliance.health import deaths, stopped
 from appliance.health.node_lock import VARIABLE
 from appliance.health.stopped import Part, Stopped
 from appliance.health.supervisor import SOCKET
@@ -44,7 +44,8 @@ class Keeper:
         self._data_root = data_root
         self._lifecycle = lifecycle
         self._patience_seconds = patience_seconds
-        self._pid = 0
+        self._pid = self._ended_pid = 0
+        self._how = ""
         self._started = self._looked = 0.0
         self._stopped = Stopped()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -77,19 +78,22 @@ class Keeper:
     def watch(
         self,
         on_reload: Callable[[], None],
-        on_killed: Callable[[str], None],
+        tell: Callable[[str, str], None],
         say: Callable[[str], None],
     ) -> None:
         """Stay until asked to stop; start supervisord again whenever it died.
 
-        `on_killed` is told of each process that was stopped, and that we killed.
+        `tell` gets kind and sentence of each event: who was stopped, and that we killed;
+        that supervisord died.
         """
         while not self._lifecycle.sleep(_LOOK_SECONDS):
             if self._lifecycle.wants_reload():
                 on_reload()
             # All of them first: telling of one needs the index, which another may hold.
-            for sentence in [_kill(part) for part in self._long_stopped()]:
-                on_killed(sentence)
+            for part, sentence in [(part, _kill(part)) for part in self._long_stopped()]:
+                self._ended_pid = part.pid if part.role == "supervisord" else self._ended_pid
+                tell("restarted", sentence)
+            died = self._pid
             if not self.is_alive():
                 say("supervisord died; its processes stop, then the node starts again")
                 if time.monotonic() - self._started < _SHORT_LIFE_SECONDS:
@@ -98,6 +102,8 @@ class Keeper:
                 if not self._lifecycle.is_stopping:
                     self.start()
                     say("supervisord was started again")
+                    if died != self._ended_pid:
+                        tell("died", deaths.sentence("supervisord", died, self._how, again=True))
 
     def stop(self) -> bool:
         """Stop all of it; False when something had to be killed."""
@@ -135,9 +141,10 @@ class Keeper:
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
-            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-                if pid == self._pid:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+                if ended[0] == self._pid:
                     self._pid = 0
+                    self._how = deaths.how(os.waitstatus_to_exitcode(ended[1]))
 
 
 def _kill(part: Part) -> str:

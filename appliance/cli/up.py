@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 
@@ -19,7 +20,7 @@ from appliance.cli.prepare import in_child, prepare
 from appliance.cli.service_manager import ServiceManager
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, DiskError, NodeError, explain
-from appliance.health import answers, node_lock
+from appliance.health import answers, node_lock, who_runs
 from appliance.lifecycle import Lifecycle
 from appliance.settings import Settings
 from appliance.streams import served
@@ -62,7 +63,7 @@ def _run(settings: Settings, begun: float, manager: ServiceManager) -> int:
             _say(f"Ready after {time.monotonic() - begun:.1f} s.")
             manager.ready("Receiving")
             in_child(lambda: _greet(settings), _complain)
-        keeper.watch(lambda: _reload(settings), lambda said: _note(settings, said), _say)
+        keeper.watch(lambda: _reload(settings), partial(_note, settings), _say)
     finally:
         manager.stopping()
         _say(
@@ -71,6 +72,7 @@ def _run(settings: Settings, begun: float, manager: ServiceManager) -> int:
         )
         clean = keeper.stop()
         served.forget(layout.root)
+        who_runs.forget(layout.run)
         _say("Stopped." if clean else "Stopped; what did not obey was killed.")
     return 0
 
@@ -115,19 +117,19 @@ def _reload(settings: Settings) -> None:
         _complain(error)
 
 
-def _note(settings: Settings, sentence: str) -> None:
-    """Say what was killed, and keep it among the events."""
+def _note(settings: Settings, kind: str, sentence: str) -> None:
+    """Say what was killed or died, and keep it among the events."""
     _say(sentence)
-    in_child(lambda: _append_event(settings, sentence), _complain)
+    in_child(lambda: _append_event(settings, kind, sentence), _complain)
 
 
-def _append_event(settings: Settings, sentence: str) -> None:
+def _append_event(settings: Settings, kind: str, sentence: str) -> None:
     from appliance.index import events
     from appliance.index.database import open_index
 
     db = open_index(settings)
     with db.write() as connection:
-        events.append(connection, "restarted", sentence, datetime.now(UTC), who="brookbox up")
+        events.append(connection, kind, sentence, datetime.now(UTC), who="brookbox up")
     db.close()
 
 

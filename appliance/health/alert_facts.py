@@ -10,10 +10,11 @@ from appliance.disk import quarantine, space
 from appliance.disk.layout import Layout
 from appliance.disk.quarantine import Kind
 from appliance.health import backup_folders, certificates, kernel_clock, machine_checks
-from appliance.health.alerts import HELD_AGE, Clock, Facts
+from appliance.health.alerts import HELD_AGE, HINDERED_AGE, BrokenStream, Clock, Facts
 from appliance.index import troubles
 from appliance.index.database import Database
 from appliance.settings import Settings
+from appliance.streams import broken
 
 _FAILURES_AGE = timedelta(days=7)
 _GIVEN_UP_AGE = timedelta(days=1)
@@ -40,15 +41,18 @@ def gather(settings: Settings, db: Database, noted: Noted, now: datetime) -> Fac
         given_up = troubles.given_up(connection, now - _GIVEN_UP_AGE)
         long_ago = now - timedelta(minutes=rules.waiting_minutes)
         waiting = troubles.waiting_longest(connection, long_ago)
+        hindered = troubles.hindered_longest(connection, max(long_ago, now - HINDERED_AGE))
         kept_since = troubles.first_entry_at(connection)
     volume = space.measure(layout.root)
     return Facts(
         refusals=tuple(machine_checks.refusals(settings, volume)),
         full=noted.full,
         failed_in_a_row=failed,
+        broken=_broken(settings),
         down=down,
         given_up=given_up,
         waiting=waiting,
+        hindered=hindered,
         backup_at=backups[-1].made_at if backups else None,
         kept_since=kept_since,
         no_backup=noted.no_backup,
@@ -57,6 +61,15 @@ def gather(settings: Settings, db: Database, noted: Noted, now: datetime) -> Fac
         clock=Clock(noted.clock_jumped, kernel_clock.is_synchronised(), kernel_clock.up()),
         certificates=certificates.look(settings.home, rules.certificates),
     )
+
+
+def _broken(settings: Settings) -> list[BrokenStream]:
+    return [
+        BrokenStream(
+            one.subject, one.sentence, one.remedy, one.is_served, datetime.fromisoformat(one.since)
+        )
+        for one in broken.noted(settings.data_root)
+    ]
 
 
 def held_for_long(layout: Layout, now: datetime) -> int:

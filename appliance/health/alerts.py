@@ -15,9 +15,13 @@ from appliance.index.troubles import Down, Waiting
 from appliance.settings import Alerts
 
 # Somebody must act: data is refused, or work is lost.  The others are to be looked at today.
-URGENT = frozenset({"disk", "stream", "delivery", "restarts"})
+URGENT = frozenset({"disk", "stream", "broken", "delivery", "restarts"})
 BACKUP_AGE = timedelta(days=2)
 HELD_AGE = timedelta(days=1)
+# A folder that is being put in or edited is broken for a while.
+BROKEN_AGE = timedelta(minutes=2)
+# Nothing of the stream runs until somebody acts: an image, Docker or a worker is missing.
+HINDERED_AGE = timedelta(minutes=5)
 _START_OF_A_CLOCK = timedelta(minutes=30)  # a machine that has just started is still asking
 
 
@@ -43,15 +47,31 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenStream:
+    """A stream folder that cannot serve though it is to; `is_served`: another one does it.
+
+    `subject` is its AE title, or its folder's name when it tells none.
+    """
+
+    subject: str
+    sentence: str
+    remedy: str
+    is_served: bool
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that the rules look at."""
 
     refusals: Sequence[tuple[str, str]] = ()  # why the disk takes no studies, and what to do
     full: str = ""  # the housekeeper's sentence when nothing more may be removed
     failed_in_a_row: Mapping[str, int] = field(default_factory=dict)  # by stream
+    broken: Sequence[BrokenStream] = ()
     down: Sequence[Down] = ()
     given_up: Mapping[str, int] = field(default_factory=dict)  # in a day, by destination
     waiting: Sequence[Waiting] = ()
+    hindered: Sequence[Waiting] = ()  # jobs that the node knows a reason for
     backup_at: datetime | None = None
     kept_since: datetime | None = None  # the first entry of the index
     no_backup: str = ""  # the housekeeper's sentence of a backup that could not be made
@@ -76,6 +96,7 @@ def judge(facts: Facts, rules: Alerts, now: datetime) -> list[Trouble]:
     return [
         *_disk(facts),
         *_streams(facts, rules),
+        *_broken(facts, now),
         *_destinations(facts, rules, now),
         *_deliveries(facts),
         *_waiting(facts, rules, now),
@@ -104,6 +125,14 @@ def _streams(facts: Facts, rules: Alerts) -> Iterator[Trouble]:
             yield Trouble("stream", title, sentence, f"brookbox why {title}")
 
 
+def _broken(facts: Facts, now: datetime) -> Iterator[Trouble]:
+    for one in facts.broken:
+        # Not what was broken in the future: the clock was set back since.
+        if not timedelta() <= now - one.since < BROKEN_AGE:
+            kind = "doubled" if one.is_served else "broken"
+            yield Trouble(kind, one.subject, one.sentence, one.remedy)
+
+
 def _destinations(facts: Facts, rules: Alerts, now: datetime) -> Iterator[Trouble]:
     for one in facts.down:
         if now - one.since >= timedelta(minutes=rules.destination_minutes):
@@ -121,8 +150,11 @@ def _deliveries(facts: Facts) -> Iterator[Trouble]:
 
 
 def _waiting(facts: Facts, rules: Alerts, now: datetime) -> Iterator[Trouble]:
-    for one in facts.waiting:
-        if now - one.since >= timedelta(minutes=rules.waiting_minutes):
+    limit = timedelta(minutes=rules.waiting_minutes)
+    long = [one for one in facts.waiting if now - one.since >= limit]
+    titles = {one.ae_title for one in long}
+    for one in [*long, *(one for one in facts.hindered if one.ae_title not in titles)]:
+        if now - one.since >= min(limit, HINDERED_AGE):
             what = "A study has been arriving" if one.job_id is None else "A study has waited"
             sentence = f"{what} for {one.ae_title} for {_lasted(now - one.since)}."
             if one.why:

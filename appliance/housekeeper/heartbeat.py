@@ -124,7 +124,8 @@ class Heartbeat:
         if part and self._holding.note(held):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(part.pid, signal.SIGKILL)
-            self._tell(part.role, "it did not end what it was writing to the index", now)
+            why = "it did not end what it was writing to the index"
+            self._tell(f"{part.role} (pid {part.pid})", why, now)
 
     def _parts(self) -> dict[int, Part]:
         top = node_lock.holder(self._layout.run)

@@ -16,7 +16,7 @@ from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, IndexUnavailable, explain
 from appliance.health import backup_folders, backups
 from appliance.health.alert_facts import Noted
-from appliance.housekeeper import clock, removal, sampler
+from appliance.housekeeper import clock, obituary, removal, sampler
 from appliance.housekeeper.alarm import Alarm
 from appliance.housekeeper.heartbeat import Heartbeat
 from appliance.housekeeper.sampler import Sampler
@@ -35,6 +35,7 @@ _LEFTOVERS_SECONDS = 300.0
 _AFTER_JUMP_SECONDS = 600.0
 _BACKUP_LOOK_SECONDS = 600.0
 _ERASURES_SECONDS = 10.0
+_SPACE_SECONDS = 5.0
 _ALERTS_SECONDS = 30.0
 _FORGET_SECONDS = 3600.0
 _FORGOTTEN_HOST = timedelta(hours=1)
@@ -96,6 +97,7 @@ class _Housekeeper:
         self._clock = clock.read(datetime.now(UTC))
         self._missed = clock.since_last_run(self._layout.run, self._clock)
         self._own_beat = _Due()
+        self._deaths = _Due()
         # The others need a moment to come up before they are asked.
         self._others = _Due(time.monotonic() + max(settings.housekeeper.beat_seconds, 5.0))
         self._watch = _Due(self._others.at)
@@ -103,6 +105,7 @@ class _Housekeeper:
         self._sample = _Due()
         self._forget = _Due()
         self._sweep = _Due()
+        self._space = _Due()
         self._leftovers = _Due()
         self._backup = _Due()
         self._erasures = _Due()
@@ -115,9 +118,11 @@ class _Housekeeper:
         chores = (
             (self._look_at_clock, True),
             (self._say_alive, self._own_beat.is_due(_OWN_BEAT_SECONDS)),
+            (self._look_who_died, self._deaths.is_due(_OWN_BEAT_SECONDS)),
             (self._ask_others, self._others.is_due(rules.beat_seconds)),
             (self._back_up, self._backup.is_due(_BACKUP_LOOK_SECONDS)),
             (self._make_room, self._sweep.is_due(rules.sweep_seconds)),
+            (self._make_room_now, self._space.is_due(_SPACE_SECONDS)),
             (self._adopt_leftovers, self._leftovers.is_due(_LEFTOVERS_SECONDS)),
             (self._finish_erasures, self._erasures.is_due(_ERASURES_SECONDS)),
             (self._look_for_trouble, self._watch.is_due(min(rules.beat_seconds, _ALERTS_SECONDS))),
@@ -193,6 +198,9 @@ class _Housekeeper:
         clock.keep(self._layout.run, self._clock)
         self._forget_the_dead(now)
 
+    def _look_who_died(self, now: datetime) -> None:
+        obituary.look(self._db, self._layout, now)
+
     def _ask_others(self, now: datetime) -> None:
         failing = self._heartbeat.beat(self.settings, now)
         self._failing = " ".join(f"{name} gives no answer: {why}." for name, why in failing.items())
@@ -203,6 +211,14 @@ class _Housekeeper:
             if full and full != self._full:
                 logs.get().error("volume full, nothing may be removed", says=full)
             self._full = full
+
+    def _make_room_now(self, now: datetime) -> None:
+        """Make room without waiting for the next sweep when the volume has filled up."""
+        # What a jump of the clock put off stays put off.
+        if self._sweep.at - time.monotonic() > self.settings.housekeeper.sweep_seconds:
+            return
+        if self._sweeper.is_needed(self.settings.housekeeper):
+            self._make_room(now)
 
     def _back_up(self, now: datetime) -> None:
         rules = self.settings.housekeeper
@@ -250,7 +266,12 @@ class _Housekeeper:
         from appliance.erasure.act import Erasing
 
         for one in Erasing(self.settings, self._db).finish_all(now, 0):
-            logs.get().warning("erasure finished", erasure=one.id, instances=one.instances)
+            logs.get().warning(
+                "erasure finished",
+                erasure=one.id,
+                instances=one.instances,
+                stays_in_quarantine=list(one.staying),
+            )
 
     def _forget_the_dead(self, now: datetime) -> None:
         with self._db.read() as connection:

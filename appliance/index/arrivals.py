@@ -139,14 +139,14 @@ def receiving_processes(db: Database) -> set[str]:
 
 
 def close_associations_of(db: Database, processes: Collection[str], now: datetime) -> int:
-    """Close the associations of processes that died, as aborted; how many there were."""
+    """Close the associations of processes that died, with that as their end; how many."""
     a = t.associations.c
     kept = sa.select(sa.func.count()).where(t.receptions.c.association_id == a.id)
     with db.write() as connection:
         result = connection.execute(
             sa.update(t.associations)
             .where(a.process.in_(processes), a.closed_at.is_(None))
-            .values(closed_at=now, ending=Ending.ABORTED, instances=kept.scalar_subquery())
+            .values(closed_at=now, ending=Ending.PROCESS_DIED, instances=kept.scalar_subquery())
         )
         return result.rowcount
 

@@ -36,12 +36,16 @@ class DeliveryState(StrEnum):
 
 
 class Ending(StrEnum):
-    """How an association ended; unknown when it is told of only by the files it brought."""
+    """How an association ended; unknown when it is told of only by the files it brought.
+
+    `process died`: that of ours which received it, whatever the sender did.
+    """
 
     RELEASED = "released"
     ABORTED = "aborted"
     LOST = "lost"
     UNKNOWN = "unknown"
+    PROCESS_DIED = "process died"
 
 
 PRIORITIES = {"high": 1, "normal": 0, "low": -1}

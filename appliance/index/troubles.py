@@ -90,17 +90,32 @@ def given_up(connection: sa.Connection, since: datetime) -> dict[str, int]:
 
 def waiting_longest(connection: sa.Connection, before: datetime) -> list[Waiting]:
     """List, for each stream, what has waited longest, of what began to wait before then."""
-    found = [*_queued(connection, before), *_arriving(connection, before)]
-    longest: dict[str, Waiting] = {}
-    for one in found:
-        if one.ae_title not in longest or one.since < longest[one.ae_title].since:
-            longest[one.ae_title] = one
-    return sorted(longest.values(), key=lambda one: one.ae_title)
+    return _longest([*_queued(connection, before), *_arriving(connection, before)])
+
+
+def hindered_longest(connection: sa.Connection, before: datetime) -> list[Waiting]:
+    """List, for each stream of which nothing can run, the job that has waited longest.
+
+    One that was tried, and pauses or was put back since then, waits for its turn.
+    """
+    j = t.jobs.c
+    is_tried = sa.or_(j.started_at > before, j.not_before > before)
+    tried = set(connection.scalars(sa.select(j.id).where(j.state == JobState.QUEUED, is_tried)))
+    queued = _queued(connection, before)
+    return _longest([one for one in queued if one.why and one.job_id not in tried])
 
 
 def first_entry_at(connection: sa.Connection) -> datetime | None:
     """Say when the first event was, before which the index knows nothing; None without any."""
     return connection.scalar(sa.select(t.events.c.at).order_by(t.events.c.id).limit(1))
+
+
+def _longest(found: Sequence[Waiting]) -> list[Waiting]:
+    longest: dict[str, Waiting] = {}
+    for one in found:
+        if one.ae_title not in longest or one.since < longest[one.ae_title].since:
+            longest[one.ae_title] = one
+    return sorted(longest.values(), key=lambda one: one.ae_title)
 
 
 def _last_success(connection: sa.Connection, names: Sequence[str]) -> dict[str, datetime]:

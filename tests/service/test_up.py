@@ -149,12 +149,19 @@ def test_ft_39_a_broken_file_changes_nothing(running: Node) -> None:
 
 def test_kill_9_of_supervisord_is_healed(running: Node) -> None:
     before = {one.pid for one in running.family()[1:]}
+    [old] = running.processes("supervisord")
     running.kill("supervisord")
     wait_for(
         lambda: not before & {one.pid for one in running.family()}, "the old ones are gone", 60
     )
     wait_for(lambda: len(running.family()) >= len(before), "all of it runs again", 60)
     wait_for(running.is_ready, "the node is ready again", 60)
+    told = f"supervisord (pid {old.pid}) died (killed by signal 9) and was started again."
+    wait_for(
+        lambda: told in [one["sentence"] for one in running.cli_json("events", "--kind", "died")],
+        "an event tells of it",
+        30,
+    )
 
 
 def test_kill_9_of_each_process_is_healed(running: Node) -> None:

@@ -49,7 +49,7 @@ def test_ft_02_a_child_killed_in_mid_data_set_loses_only_its_own_associations(
 
     def ended() -> bool:
         return all(
-            row.ending == Ending.ABORTED
+            row.ending == Ending.PROCESS_DIED
             for row in receiver.associations()
             if row.process == rows["CT0"].process
         )
@@ -89,7 +89,7 @@ def test_a_receiver_killed_while_it_receives_keeps_what_it_acknowledged(
         assert dataset_digest(receiver.layout.root / row.path) == dataset_digest(path)
     assert receiver.waiting() == []
     (row,) = receiver.associations()
-    assert row.ending == Ending.ABORTED
+    assert row.ending == Ending.PROCESS_DIED
     assert len(peers.storescu(files, receiver.port, "ECHO").acknowledged) == 60
     assert len(receiver.stored()) == len(receiver.instances()) == 60
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from appliance.health.alerts import Certificate, Clock, Facts, Trouble, judge
+from appliance.health.alerts import BrokenStream, Certificate, Clock, Facts, Trouble, judge
 from appliance.index.troubles import Down, Waiting
 from appliance.settings import Alerts
 
@@ -17,6 +17,7 @@ RULES = Alerts(
 )
 A_DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 
 
 def found(facts: Facts, rules: Alerts = RULES) -> list[tuple[str, str]]:
@@ -31,11 +32,17 @@ def only(facts: Facts) -> Trouble:
     return one
 
 
+def broken(since: datetime, is_served: bool = False) -> BrokenStream:
+    return BrokenStream("X", "It is not JSON.", "mend it", is_served, since)
+
+
 def test_a_node_that_is_well_has_none() -> None:
     facts = Facts(
         failed_in_a_row={"MONTAGE": 2},
         down=[Down("pacs", NOW - 29 * MINUTE, 3)],
         waiting=[Waiting("MONTAGE", NOW - 119 * MINUTE, 1, "")],
+        hindered=[Waiting("MONTAGE", NOW - 4 * MINUTE, 1, "No image")],
+        broken=[broken(NOW - 119 * SECOND), broken(NOW)],
         backup_at=NOW - 2 * A_DAY,
         kept_since=NOW - 90 * A_DAY,
         restarts={"web": 2},
@@ -51,6 +58,10 @@ def test_a_node_that_is_well_has_none() -> None:
         (Facts(refusals=[("It is full.", "make room")]), "disk", "data_root"),
         (Facts(full="Nothing may be removed."), "disk", "data_root"),
         (Facts(failed_in_a_row={"MONTAGE": 3}), "stream", "MONTAGE"),
+        (Facts(broken=[broken(NOW - 2 * MINUTE)]), "broken", "X"),
+        (Facts(broken=[broken(NOW + A_DAY)]), "broken", "X"),  # the clock was set back
+        (Facts(broken=[broken(NOW - 2 * MINUTE, is_served=True)]), "doubled", "X"),
+        (Facts(hindered=[Waiting("X", NOW - 5 * MINUTE, 7, "No image")]), "waiting", "X"),
         (Facts(down=[Down("pacs", NOW - 30 * MINUTE, 3)]), "destination", "pacs"),
         (Facts(given_up={"pacs": 1}), "delivery", "pacs"),
         (Facts(waiting=[Waiting("X", NOW - 120 * MINUTE, 7, "No lane")]), "waiting", "X"),

@@ -69,7 +69,7 @@ def test_one_of_ours_that_never_ends_its_write_is_ended_at_the_third_beat(
                 assert writer.wait(10) == -9
                 with db.read() as connection:
                     [told] = events.latest(connection, 5, kind="restarted")
-                assert told.sentence.startswith("router was restarted: it did not end")
+                assert told.sentence.startswith(f"router (pid {writer.pid}) was restarted: it did")
             assert writer.poll() == (-9 if name == "router" else None)
         finally:
             writer.kill()

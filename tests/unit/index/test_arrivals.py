@@ -99,13 +99,13 @@ def test_a_silent_association_counts_as_closed_and_bytes_make_it_count_again(db:
     assert the_open(db, active_since=later - 30 * SECOND)[0].open_associations == 1
 
 
-def test_associations_of_a_dead_process_are_closed_as_aborted(db: Database) -> None:
+def test_associations_of_a_dead_process_are_closed_with_that_as_their_end(db: Database) -> None:
     associate(db, "a", process="h/1/1")
     associate(db, "b", process="h/2/2")
     receive(db, "1.1", "a")
     assert arrivals.receiving_processes(db) == {"h/1/1", "h/2/2"}
     assert arrivals.close_associations_of(db, {"h/1/1"}, NOW) == 1
-    assert the_open(db)[0].endings == {"aborted"}
+    assert the_open(db)[0].endings == {Ending.PROCESS_DIED}
     assert arrivals.count_open_associations(db) == 1
 
 

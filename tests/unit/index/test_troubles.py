@@ -107,3 +107,25 @@ def test_the_oldest_of_each_stream_waits_and_a_retry_begins_anew(db: Database) -
         later = NOW + timedelta(days=3)
         events.append(connection, "job retried", "Again.", later, job_id=oldest)
     assert waits(NOW + 2 * MINUTE) == [("ECHO", other)]
+
+
+def test_a_job_that_cannot_run_is_hindered_and_one_that_was_put_back_is_not(db: Database) -> None:
+    with db.write() as connection:
+        first = jobs.create(connection, new_job(study_uid="1.1"), NOW)
+    hour = timedelta(hours=1)
+
+    def hindered(before: datetime) -> list[int | None]:
+        with db.read() as connection:
+            return [one.job_id for one in troubles.hindered_longest(connection, before)]
+
+    assert hindered(NOW + MINUTE) == [], "it waits for its turn"
+    jobs.set_wait_reason(db, "ECHO", "Image x is not on this machine.", NOW)
+    assert hindered(NOW + MINUTE) == [first] and hindered(NOW - MINUTE) == []
+    job = attempts.claim_next(db, "ECHO", lanes=1, worker="h/1/1", lease=hour, now=NOW + hour)
+    assert job is not None
+    attempts.requeue(
+        db, job, NOW + hour, reason="The worker ended.", counts=False, max_attempts=9
+    )
+    assert hindered(NOW + 2 * MINUTE) == [], "it was tried since"
+    jobs.set_wait_reason(db, "ECHO", "Image x is not on this machine.", NOW + hour)
+    assert hindered(NOW + 2 * hour) == [first]
