@@ -4,6 +4,7 @@
     ├── SettingsError          the settings file or an override is wrong
     ├── IndexUnavailable       the index cannot be read or written just now
     │   ├── WrongSchema        the index has another schema version than this program
+    │   │   └── NoIndex        there is none yet, or none any more
     │   ├── WrongFolder        the index belongs to another data folder
     │   └── StudyGoing         the study is being erased just now
     ├── QueueUnavailable       gearmand does not answer
@@ -54,6 +55,10 @@ class IndexUnavailable(BrookboxError):
 
 class WrongSchema(IndexUnavailable):
     """The index has another schema version than this program."""
+
+
+class NoIndex(WrongSchema):
+    """There is no index, or it is empty: the node was never started, or its index is lost."""
 
 
 class WrongFolder(IndexUnavailable):

@@ -18,7 +18,7 @@ from web.job_files import OutputFile
 from web.node import node
 
 if TYPE_CHECKING:
-    from appliance.health.side_by_side import Pair
+    from appliance.health.side_by_side import Elements, Pair
     from appliance.intake.again import Tried
 
 quarantined = Blueprint("quarantined", __name__)
@@ -44,6 +44,7 @@ class QuarantinedPage:
 
     entry: Entry
     pairs: tuple[Pair, ...]
+    elements: Elements
 
     @property
     def may_be_taken_in(self) -> bool:
@@ -63,7 +64,10 @@ def show_json(id: str) -> ResponseReturnValue:
     found = _read(id)
     values = [{"what": p.what, "kept": p.kept, "came": p.came, "differs": p.differs}
               for p in found.pairs]  # fmt: skip
-    return jsonify(entry=found.entry, side_by_side=values, may_be_taken_in=found.may_be_taken_in)
+    return jsonify(
+        entry=found.entry, side_by_side=values, elements=found.elements,
+        may_be_taken_in=found.may_be_taken_in,
+    )  # fmt: skip
 
 
 @quarantined.get("/quarantine/<id>/file")
@@ -119,11 +123,12 @@ def remove_json(id: str) -> ResponseReturnValue:
 
 def _read(id: str) -> QuarantinedPage:
     # Imported when used: it brings pydicom and numpy, 40 MB that an idle web need not hold.
-    from appliance.health.side_by_side import side_by_side
+    from appliance.health.side_by_side import differing, side_by_side
 
     here = node()
     entry = kept.read(here.layout, id)
-    return QuarantinedPage(entry, side_by_side(here.db, here.layout, entry))
+    both = here.db, here.layout, entry
+    return QuarantinedPage(entry, side_by_side(*both), differing(*both))
 
 
 def _ask(id: str, action: str) -> str:

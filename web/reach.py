@@ -56,7 +56,7 @@ def targets(
     """List what may be called: every stream that names an AE title, then the node itself."""
     found = []
     for stream in streams.all:
-        if stream.ae_title:
+        if stream.ae_title and not streams.in_place_of(stream):  # a copy serves nobody
             own = [seat for seat in seats if seat.ae_title == stream.ae_title]
             state, why, _ = state_of(stream, own, stream.ae_title in switched_off)
             if state == "broken":

@@ -6,7 +6,6 @@ node did not run there is a gap.  `count` is how many stretches of time are draw
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,14 +37,14 @@ def bars(samples: Sequence[Sample], since: datetime, until: datetime, count: int
 
 
 def line(samples: Sequence[Sample], since: datetime, until: datetime, count: int) -> Sparkline:
-    """Draw what stands at a level: the mean of each stretch of time, from zero up."""
-    means = [
-        statistics.fmean(found) if found else None
-        for found in _spread(samples, since, until, count)
-    ]
-    most = _most(means)
+    """Draw what stands at a level: the most of each stretch of time, from zero up.
+
+    The mean would hide what is said beside it: the last value may be above all means.
+    """
+    levels = [max(found, default=None) for found in _spread(samples, since, until, count)]
+    most = _most(levels)
     step, drawn, is_on = WIDTH / count, "", False
-    for number, value in enumerate(means):
+    for number, value in enumerate(levels):
         if value is None:
             is_on = False
             continue
@@ -64,8 +63,8 @@ def _spread(
     span = (until - since).total_seconds()
     for one in samples:
         place = int((one.at - since).total_seconds() / span * count)
-        if 0 <= place < count:
-            places[place].append(one.value)
+        if 0 <= place <= count:  # one of this very moment belongs to the last
+            places[min(place, count - 1)].append(one.value)
     return places
 
 

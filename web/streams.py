@@ -12,7 +12,7 @@ from appliance.index import events, figures, job_list, lanes
 from appliance.index.events import Event
 from appliance.index.lanes import Lane
 from appliance.index.states import JobState
-from appliance.streams.catalog import Stream
+from appliance.streams.catalog import COPY_REMEDY, Stream
 from appliance.streams.grants import grants
 from appliance.streams.info import Problem, StreamInfo
 from appliance.streams.limits import Limits, limits_of
@@ -30,6 +30,7 @@ class StreamRow:
     """One stream folder as the page shows it.
 
     `state` is serving, waiting (accepted, but nothing can run it now), off or broken;
+    `served_by` names the folder that serves under its AE title when that is another one;
     `executor` is container, process, or "" while nobody can run it; `limits` is None for
     one whose info.json cannot be used.
     """
@@ -43,6 +44,7 @@ class StreamRow:
     why: str
     remedy: str
     problems: tuple[Problem, ...]
+    served_by: str
     is_switched_off: bool
     lanes: tuple[Lane, ...]
     executor: str
@@ -70,7 +72,8 @@ def list_streams_json() -> ResponseReturnValue:
 
 def _read() -> tuple[list[StreamRow], list[Event]]:
     here = node()
-    found = here.streams().all
+    all_streams = here.streams()
+    found = all_streams.all
     with here.db.read() as connection:
         seats = lanes.lanes_since(connection, g.now - SILENT_AFTER)
         switched_off = lanes.switched_off(connection)
@@ -81,8 +84,12 @@ def _read() -> tuple[list[StreamRow], list[Event]]:
         refused = events.latest(connection, _REFUSED_SHOWN, kind="association refused")
     rows = []
     for stream in found:
-        own = tuple(seat for seat in seats if seat.ae_title == stream.ae_title)
+        other = all_streams.in_place_of(stream)
+        is_ours = other is None  # lanes, jobs and the switch are those of the one that serves
+        own = tuple(seat for seat in seats if is_ours and seat.ae_title == stream.ae_title)
         state, why, remedy = state_of(stream, own, stream.ae_title in switched_off)
+        if other is not None:
+            why, remedy = all_streams.why_copy(stream), COPY_REMEDY
         executor, is_confined = _run_by(own)
         rows.append(
             StreamRow(
@@ -95,7 +102,8 @@ def _read() -> tuple[list[StreamRow], list[Event]]:
                 why=why,
                 remedy=remedy,
                 problems=stream.problems,
-                is_switched_off=stream.ae_title in switched_off,
+                served_by=other.folder.name if other else "",
+                is_switched_off=is_ours and stream.ae_title in switched_off,
                 lanes=own,
                 executor=executor,
                 grants=grants(stream, executor, is_confined=is_confined),

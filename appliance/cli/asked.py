@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from appliance import settings_file
-from appliance.errors import SettingsError, explain
+from appliance.errors import NoIndex, SettingsError, explain
 from appliance.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,10 +55,18 @@ class Asked:
             return found
 
     def open_index(self) -> Database:
-        """Open the node's index for a question or an act of a person."""
+        """Open the node's index for a question or an act of a person.
+
+        NodeError, as `brookbox up` has it, when it is lost while studies stand here.
+        """
+        from appliance.cli.prepare import refuse_lost
         from appliance.index.database import open_index
 
-        return open_index(self.settings())
+        try:
+            return open_index(self.settings())
+        except NoIndex:
+            refuse_lost(self.settings())
+            raise
 
 
 GOES_ON = "Until then the node that runs goes on with the settings that it had; here they are used."

@@ -40,6 +40,18 @@ def check_docker(settings: Settings, runs: bool) -> Iterator[Finding]:
             yield _image(docker, stream, image)
 
 
+def missing_image(settings: Settings, stream: Stream) -> str:
+    """Say that a stream's image is not on this machine; "" when it is, or nobody can say."""
+    image = stream.info.image if stream.info else ""
+    if not image or settings.worker.docker == "never":
+        return ""
+    try:
+        is_here = Docker(settings.worker.docker_url).image(image) is not None
+    except (StreamError, StreamUnavailable):
+        return ""
+    return "" if is_here else f"{image} is not on this machine. Try: {stream.get_image}"
+
+
 def _no_answer(error: StreamError, settings: Settings, *, hurts: bool) -> Finding:
     where = settings.worker.docker_url or "DOCKER_HOST or /var/run/docker.sock"
     remedy = (
@@ -82,9 +94,8 @@ def _image(docker: Docker, stream: Stream, image: str) -> Finding:
         return wrong(about, f"{image} cannot be looked up: {error}.", "docker images")
     if found is not None:
         return ok(about, f"{image} is here ({found.id[:19]}).")
-    verb = "build" if (stream.folder / "Dockerfile").is_file() else "pull"
     sentence = f"{image} is not on this machine."
     if stream.good_info.trusted:
         sentence += " The stream runs as a plain process until it is."
     make = warn if stream.good_info.trusted else wrong
-    return make(about, sentence, f"brookbox streams {verb} {stream.ae_title}")
+    return make(about, sentence, stream.get_image)

@@ -37,7 +37,7 @@ def _about(stream: Stream, lanes: dict[str, Lane]) -> str:
     if stream.info is None or not stream.is_good:
         reason = "; ".join(str(problem) for problem in stream.problems if problem.stops)
         return f"does not serve: {reason}"
-    what = stream.info.description or stream.info.name
+    what = stream.info.description or stream.info.name or stream.folder.name
     if not stream.is_enabled:
         return f"{what} (off: enabled is 0 in info.json)"
     lane = lanes.get(stream.ae_title)
@@ -46,7 +46,7 @@ def _about(stream: Stream, lanes: dict[str, Lane]) -> str:
     if lane.is_open:
         ways = {"container": "runs in a container", "process": "runs as a plain process"}
         return f"{what} ({ways.get(lane.executor, 'runs')}{_because(lane)})"
-    return f"{what} (its jobs wait: {lane.why_not} try: {lane.remedy})"
+    return f"{what} (its jobs wait: {lane.why_not} Try: {lane.remedy})"
 
 
 def _because(lane: Lane) -> str:

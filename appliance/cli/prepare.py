@@ -102,7 +102,7 @@ def _migrate(settings: Settings, say: Say) -> None:
             belonging.claim(db, settings)
             return
         if found is None:
-            _refuse_lost(settings)
+            refuse_lost(settings)
         else:
             now = datetime.now(UTC)
             name = f"before-{migrate.wanted_version()}-{now:%Y%m%dT%H%M%SZ}"
@@ -119,7 +119,7 @@ def _migrate(settings: Settings, say: Say) -> None:
         db.close()
 
 
-def _refuse_lost(settings: Settings) -> None:
+def refuse_lost(settings: Settings) -> None:
     """Raise NodeError when studies stand here that a new, empty index would not know of.
 
     The housekeeper would take them for what a crash left, and remove them.

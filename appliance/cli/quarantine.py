@@ -23,7 +23,7 @@ from appliance.errors import BrookboxError
 from appliance.index.database import Database
 
 if TYPE_CHECKING:
-    from appliance.health.side_by_side import Pair
+    from appliance.health.side_by_side import Elements, Pair
     from appliance.intake.again import Again, Tried
 
 
@@ -42,11 +42,13 @@ def list_entries(asked: Asked, kind: str | None) -> None:
     if asked.as_json:
         show.as_json(found)
         return
-    columns = ("id", "when", "kind", "from", "to", "answered", "why")
+    columns = ("id", "when", "times", "last", "kind", "from", "to", "answered", "why")
     rows = [
         (
             one.id,
             one.received_at,
+            one.times,
+            one.last_at or "",
             one.kind,
             one.calling_ae_title,
             one.called_ae_title,
@@ -66,16 +68,18 @@ def show_entry(asked: Asked, id: str) -> None:
     """Show one, where its file is, and its values beside those of what is kept."""
     layout = Layout(asked.settings().data_root)
     found, file = store.read(layout, id), store.file_of(layout, id)
-    pairs = _pairs(asked, layout, found)
+    pairs, elements = _compared(asked, layout, found)
     if asked.as_json:
         facts = {name: getattr(found, name) for name in Entry.__slots__}
         values = [{"what": p.what, "kept": p.kept, "came": p.came, "differs": p.differs}
                   for p in pairs]  # fmt: skip
-        show.as_json({**facts, "file": file, "side_by_side": values})
+        show.as_json({**facts, "file": file, "side_by_side": values, "elements": elements})
         return
-    left_out = ("status", "tries", "tried_at", "tried")
+    left_out = ("status", "tries", "tried_at", "tried", "times", "last_at", "dataset_sha256")
     told = [(name, getattr(found, name)) for name in Entry.__slots__ if name not in left_out]
     told += [("answered", store_status(found.status)), ("file", file)]
+    if found.last_at:
+        told += [("it came", count(found.times, "time")), ("last came", found.last_at)]
     if found.tries:
         told += [("tried again", count(found.tries, "time")), ("last", found.tried_at)]
         told += [("it stays", found.tried)]
@@ -84,6 +88,14 @@ def show_entry(asked: Asked, id: str) -> None:
         click.echo()
         rows = [(p.what, p.kept, p.came, "differs" if p.differs else "") for p in pairs]
         show.table(("", "kept here", "came", ""), rows, "")
+    if elements.pairs:
+        click.echo()
+        columns = ("element that differs", "kept here", "came")
+        show.table(columns, [(p.what, p.kept, p.came) for p in elements.pairs], "")
+        if elements.more:
+            click.echo(f"and {elements.more} more")
+    if elements.note:
+        click.echo(elements.note)
 
 
 @quarantine.command()
@@ -175,16 +187,16 @@ def _remove(asked: Asked, layout: Layout, found: list[Entry], yes: bool) -> None
         again.remove(db, layout, [entry.id for entry in found], who(), datetime.now(UTC))
 
 
-def _pairs(asked: Asked, layout: Layout, entry: Entry) -> tuple[Pair, ...]:
+def _compared(asked: Asked, layout: Layout, entry: Entry) -> tuple[tuple[Pair, ...], Elements]:
     """Compare with what is kept, if the index can be asked just now."""
-    from appliance.health.side_by_side import side_by_side
+    from appliance.health.side_by_side import Elements, differing, side_by_side
 
     try:
         with _index(asked) as db:
-            return side_by_side(db, layout, entry)
+            return side_by_side(db, layout, entry), differing(db, layout, entry)
     except BrookboxError as error:
         show.note(f"What is kept cannot be compared with it: {error}.")
-        return ()
+        return (), Elements()
 
 
 def _one(again: Again, id: str) -> Tried:

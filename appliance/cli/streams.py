@@ -71,6 +71,8 @@ def new(asked: Asked, name: str, ae_title: str) -> None:
 @pass_asked
 def check(asked: Asked, which: str | None) -> int:
     """Say what is wrong with a stream's folder, and what it is granted; or of all of them."""
+    from appliance.cli.docker_checks import missing_image
+
     settings = asked.settings()
     found = (_named(settings, which),) if which else streams_of(settings).all
     good = all(stream.is_good for stream in found)
@@ -86,6 +88,8 @@ def check(asked: Asked, which: str | None) -> int:
             click.echo(f"{level:<6}{stream.folder.name}/{problem}")
         for sentence in _grants(stream, _lane_of(stream, lanes, settings)):
             click.echo(f"{'note':<6}{stream.folder.name}: {sentence}")
+        if missing := missing_image(settings, stream):
+            click.echo(f"{'note':<6}{stream.folder.name}: {missing}")
     return 0 if good else 1
 
 

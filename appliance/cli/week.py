@@ -37,7 +37,7 @@ def show_week(asked: Asked) -> int:
     if asked.as_json:
         show.as_json({"since": since, "numbers": week})
         return 0
-    columns = ("number", "in all", "last", "least", "most in five minutes")
+    columns = ("number, every 5 minutes", "in all", "last", "least", "most")
     empty = "There are no numbers yet: the first are written five minutes after the start."
     show.table(columns, [_row(one) for one in week], empty)
     return 0

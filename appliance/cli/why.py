@@ -8,7 +8,7 @@ from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.dicom.names import is_ae_title, is_uid
 from appliance.errors import NotFound
-from appliance.health import story
+from appliance.health import story, story_of_ae_title
 
 
 @click.command()
@@ -24,7 +24,7 @@ def why(asked: Asked, what: str) -> None:
         elif is_uid(what):
             lines = story.of_study(db, what)
         elif is_ae_title(what):
-            lines = story.of_ae_title(db, settings, what)
+            lines = story_of_ae_title.of_ae_title(db, settings, what)
         else:
             raise click.UsageError(f"{what} is no Study Instance UID, job or AE title.")
     finally:

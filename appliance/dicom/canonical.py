@@ -34,12 +34,12 @@ def content_digest(data_set: memoryview, transfer_syntax_uid: str) -> str:
     Compressed pixel data count with their transfer syntax.  Raises CannotUnderstand as the
     walk does, also for a deflated data set that is too large to compare.
     """
-    content = _Content(encoding_of(transfer_syntax_uid), transfer_syntax_uid)
+    content = Content(encoding_of(transfer_syntax_uid), transfer_syntax_uid)
     walk(data_set, content.encoding, content)
     return content.digest.hexdigest()
 
 
-class _Content:
+class Content:
     """What a walk meets, as a digest."""
 
     def __init__(self, encoding: Encoding, transfer_syntax_uid: str) -> None:
@@ -49,10 +49,9 @@ class _Content:
 
     def element(self, tag: int, vr: bytes, value: memoryview) -> None:
         """Take one value; group lengths and padding say nothing."""
-        if tag & 0xFFFF == 0 or tag == _TRAILING_PADDING:
+        if not is_said(tag):
             return
-        if self.encoding.is_big_endian and (width := _WIDTHS.get(vr)):
-            value = memoryview(_swapped(value, width))
+        value = little(value, vr, self.encoding)
         if _is_padded(tag):
             value = memoryview(bytes(value).rstrip(b" \0"))
         self._add(b"v", tag, len(value))
@@ -75,6 +74,18 @@ class _Content:
 
     def _add(self, mark: bytes, tag: int, length: int) -> None:
         self.digest.update(mark + tag.to_bytes(4, "big") + length.to_bytes(8, "big"))
+
+
+def is_said(tag: int) -> bool:
+    """Say whether an element counts: group lengths and padding say nothing."""
+    return tag & 0xFFFF != 0 and tag != _TRAILING_PADDING
+
+
+def little(value: memoryview, vr: bytes, encoding: Encoding) -> memoryview:
+    """Give a value as it stands in little endian."""
+    if encoding.is_big_endian and (width := _WIDTHS.get(vr)):
+        return memoryview(_swapped(value, width))
+    return value
 
 
 @functools.lru_cache(maxsize=10_000)

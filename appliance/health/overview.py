@@ -17,7 +17,7 @@ from appliance.index import alerts, beats, figures, job_list, lanes
 from appliance.index.database import Database
 from appliance.queue.depth import look
 from appliance.settings import Settings
-from appliance.streams.catalog import Stream, streams_of
+from appliance.streams.catalog import COPY_REMEDY, Stream, streams_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
     for stream in streams.all:
         lane = best.get(stream.ae_title)
         state, why, remedy = _why_not(stream, stream.ae_title in off)
+        if is_copy := bool(streams.why_copy(stream)):
+            why, remedy = streams.why_copy(stream), COPY_REMEDY
         if not state:
             state = "can run" if lane is not None and lane.is_open else "waits"
             why = lane.why_not if lane else "No worker serves it."
@@ -134,10 +136,11 @@ def _streams(settings: Settings, db: Database, rings: dict[str, int] | None) -> 
                 can_run=state == "can run",
                 why=why,
                 remedy=remedy,
-                executor=lane.executor if lane else "",
-                waiting=waiting.get(stream.ae_title, 0),
-                running=running.count(stream.ae_title),
-                rings=None if rings is None else rings.get(stream.ae_title, 0),
+                executor=lane.executor if lane and not is_copy else "",
+                # Jobs and rings are those of the folder that serves.
+                waiting=0 if is_copy else waiting.get(stream.ae_title, 0),
+                running=0 if is_copy else running.count(stream.ae_title),
+                rings=None if rings is None else 0 if is_copy else rings.get(stream.ae_title, 0),
             )
         )
     return found + [_of_gone(one, rings) for one in gone]

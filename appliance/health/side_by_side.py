@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from appliance.amounts import of_disk
 from appliance.dicom import part10
+from appliance.dicom.differences import differences
 from appliance.dicom.header import Header
 from appliance.disk import quarantine
 from appliance.disk.layout import Layout
@@ -18,6 +19,8 @@ from appliance.errors import InstanceRefused
 from appliance.index import catalog
 from appliance.index.catalog import Instance, Study
 from appliance.index.database import Database
+
+MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class Pair:
     def differs(self) -> bool:
         """Say whether these are two values."""
         return self.kept != self.came and not self.is_new
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """The elements that differ: the first ones, how many `more` there are, and a word on it."""
+
+    pairs: tuple[Pair, ...] = ()
+    more: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,31 @@ def side_by_side(db: Database, layout: Layout, entry: Entry) -> tuple[Pair, ...]
             Pair("Size", of_disk(one.size_bytes), of_disk(entry.size_bytes)),
         ]
     return tuple(pairs)
+
+
+def differing(db: Database, layout: Layout, entry: Entry) -> Elements:
+    """List the elements in which what came differs from the instance that is kept.
+
+    Without a word when no instance is kept under its UID.
+    """
+    if entry.kind not in (Kind.CONFLICT, Kind.HELD, Kind.REPLACED):
+        return Elements()
+    with db.read() as connection:
+        kept = catalog.find_instance(connection, entry.sop_instance_uid)
+    if kept is None:
+        return Elements()
+    try:
+        found = differences(layout.root / kept.path, quarantine.file_of(layout, entry.id))
+    except (InstanceRefused, OSError):
+        return Elements(note="Which elements differ is not known: one of the two cannot be read.")
+    pairs = tuple(Pair(one.name, one.first, one.second) for one in found.elements)
+    return Elements(pairs[:MOST_SHOWN], len(pairs[MOST_SHOWN:]), _note(pairs, found.is_whole))
+
+
+def _note(pairs: tuple[Pair, ...], is_whole: bool) -> str:
+    if not is_whole:
+        return "They are too large to be compared to the end: download it to compare them."
+    return "" if pairs else "No element differs: what differs is how the two are written."
 
 
 def _kept(db: Database, layout: Layout, came: Header) -> _Kept | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,9 @@ import sqlalchemy as sa
 
 from appliance.index import schema as t
 from appliance.index.events import Event
+
+_TRIES = "q%"  # how disk.quarantine names a try: an association's own name is hexadecimal
+_CLOSINGS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Arrived:
 class Associated:
     """One association; `ending` is None while it is open."""
 
+    id: str
     called_ae_title: str
     calling_ae_title: str
     address: str
@@ -89,15 +94,42 @@ def arrivals_of(connection: sa.Connection, study_uid: str) -> list[Arrived]:
 
 
 def associations_of(connection: sa.Connection, ae_title: str, limit: int) -> list[Associated]:
-    """List the last associations that call an AE title, or that it called; newest first."""
+    """List the last associations that call an AE title, or that it called; newest first.
+
+    What a person had tried again came over none, though its arrival needs one.
+    """
     a = t.associations.c
     query = (
         sa.select(*(a[name] for name in Associated.__slots__))
         .where(sa.or_(a.called_ae_title == ae_title, a.calling_ae_title == ae_title))
+        .where(a.id.not_like(_TRIES))
         .order_by(a.opened_at.desc())
         .limit(limit)
     )
     return [Associated(*row) for row in connection.execute(query)]
+
+
+def conflicts_over(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Count, by association, the instances that came with other content than what is kept."""
+    r = t.receptions.c
+    query = (
+        sa.select(r.association_id, sa.func.count(r.sop_instance_uid.distinct()))
+        .where(r.association_id.in_(ids), r.is_conflict)
+        .group_by(r.association_id)
+    )
+    return dict(connection.execute(query).all())
+
+
+def closings_since(
+    connection: sa.Connection, callers: Collection[str], at: datetime
+) -> list[Event]:
+    """List how the associations of these callers ended since then, newest first."""
+    e = t.events.c
+    query = sa.select(t.events).where(
+        e.kind == "association closed", e.who.in_(list(callers)), e.at >= at
+    )
+    rows = connection.execute(query.order_by(e.id.desc()).limit(_CLOSINGS)).mappings()
+    return [Event(**row) for row in rows]
 
 
 def called_by(connection: sa.Connection, calling_ae_title: str) -> list[Called]:
@@ -107,10 +139,10 @@ def called_by(connection: sa.Connection, calling_ae_title: str) -> list[Called]:
     """
     a, r = t.associations.c, t.receptions.c
     # An index that was made again from the files has receptions without an association.
-    for table, at in ((a, a.opened_at), (r, r.received_at)):
+    for table, at, id in ((a, a.opened_at, a.id), (r, r.received_at, r.association_id)):
         query = (
             sa.select(table.called_ae_title, sa.func.max(at))
-            .where(table.calling_ae_title == calling_ae_title)
+            .where(table.calling_ae_title == calling_ae_title, id.not_like(_TRIES))
             .group_by(table.called_ae_title)
             .order_by(sa.func.max(at))
         )
@@ -132,5 +164,7 @@ def events_about(connection: sa.Connection, ae_title: str, limit: int) -> list[E
     # Facts are JSON: a value stands there between quotes.
     named = e.facts.contains(f'"{ae_title}"', autoescape=True)
     query = sa.select(t.events).where(sa.or_(e.who == ae_title, named))
-    rows = connection.execute(query.order_by(e.id.desc()).limit(limit)).mappings()
-    return [Event(**row) for row in rows]
+    # SQLite compares without case there: what names another AE title is left out again.
+    rows = connection.execute(query.order_by(e.id.desc()).limit(10 * limit)).mappings()
+    found = [Event(**row) for row in rows]
+    return [one for one in found if one.who == ae_title or f'"{ae_title}"' in one.facts][:limit]

@@ -69,7 +69,7 @@ class Again:
             _look_for_room(self.layout, self.settings)
             entry = quarantine.begin_try(self.layout, id, now)
             tried = self._try(entry, now, accept_identity)
-            self._tell(tried, now, accept_identity)
+            self._tell(entry, tried, now, accept_identity)
             if tried.is_kept:
                 quarantine.remove(self.layout, id)
         return tried
@@ -110,8 +110,9 @@ class Again:
         intake = Intake(self.db, self.layout, node, lambda: rules)
         if level is not None:
             self._open(entry, now)
+        came = 0
         try:
-            return intake.keep(
+            kept = intake.keep(
                 path,
                 sop_class_uid=entry.sop_class_uid or meta.sop_class_uid,
                 sop_instance_uid=entry.sop_instance_uid or meta.sop_instance_uid,
@@ -121,10 +122,12 @@ class Again:
                 now=now,
                 accept_identity=accept_identity,
             )
+            came = 0 if kept.is_held or kept.is_conflict else 1
+            return kept
         finally:
             intake.close()
             if level is not None:
-                ended = {"instances": 1, "failures": 0}
+                ended = {"instances": came, "failures": 1 - came}
                 arrivals.close_association(self.db, entry.try_name, Ending.RELEASED, now, **ended)
 
     def _level(self, entry: Entry) -> str | None:
@@ -156,14 +159,16 @@ class Again:
             return f"{where.rstrip('.')}. No stream has the AE title {called} today: no job."
         return f"{where.rstrip('.')}."
 
-    def _tell(self, tried: Tried, now: datetime, accept_identity: bool) -> None:
+    def _tell(self, entry: Entry, tried: Tried, now: datetime, accept_identity: bool) -> None:
         asked = "took a held file in all the same" if accept_identity else "had a file tried again"
+        stays = "" if tried.is_kept else "It stays there: "
         kind = KEPT if tried.is_kept else STAYED
         with self.db.write() as connection:
             events.append(
-                connection, kind, f"{self.who} {asked}, out of quarantine. {tried.sentence}", now,
-                who=self.who, study_uid=tried.study_uid, quarantine=tried.id,
+                connection, kind, f"{self.who} {asked}, out of quarantine. {stays}{tried.sentence}",
+                now, who=self.who, study_uid=tried.study_uid, quarantine=tried.id,
                 arrival=tried.arrival_id, sop_instance_uid=tried.sop_instance_uid,
+                called=entry.called_ae_title, calling=entry.calling_ae_title,
             )  # fmt: skip
         logs.get().info(kind, quarantine=tried.id, study=tried.study_uid, who=self.who)
 

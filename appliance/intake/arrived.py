@@ -48,6 +48,7 @@ class Kept:
     note: str = ""
     is_returned: bool = False  # a result of ours that came back to the stream that made it
     is_held: bool = False  # not joined: it is in quarantine, for a person to judge
+    is_conflict: bool = False  # it is in quarantine, and the first stays
     marks: tuple[str, ...] = ()  # codes of dicom.marks
 
 

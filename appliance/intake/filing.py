@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from appliance.dicom import statuses
 from appliance.dicom.header import Header
 from appliance.disk.layout import Layout, next_version, version_of
+from appliance.disk.quarantine import is_try
 from appliance.disk.studies import Studies
 from appliance.errors import Conflicts, IndexUnavailable, NotFound
 from appliance.index import arrivals, catalog, jobs
@@ -150,7 +151,9 @@ class Filing:
             may_join=not why_held,
             on_conflict=on_conflict,
         )
-        if fate in (Fate.HELD, Fate.REFUSED):
+        # A conflict that a person had tried again in vain: nobody sent anything.
+        is_vain = fate is Fate.CONFLICT and is_try(arrived.sender.association_id)
+        if is_vain or fate in (Fate.HELD, Fate.REFUSED):
             return _Filed(fate, kept, why_held=why_held)
         instance = self._row(connection, fate, kept, arrived)
         is_other = fate is not Fate.NEW and self._differs(instance, arrived)
@@ -250,6 +253,7 @@ def _kept(filed: _Filed, arrived: Arrived) -> Kept:
         note=notes.get(filed.fate, ""),
         is_returned=filed.fate is Fate.RETURNED,
         is_held=filed.fate is Fate.HELD,
+        is_conflict=filed.fate is Fate.CONFLICT,
         marks=header.marks,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from gearman.connection import GearmanConnection
-from gearman.errors import GearmanError
+from gearman.errors import GearmanError, InvalidAdminClientState, ServerUnavailable
 
 from appliance.errors import QueueUnavailable
 
@@ -33,6 +33,10 @@ class Connection(GearmanConnection):  # type: ignore[misc]
 def unavailable(servers: tuple[str, ...], why: object) -> QueueUnavailable:
     """Say that no server does what is asked, and what to do."""
     names = ", ".join(servers)
+    if isinstance(why, ServerUnavailable):  # its own words are a list of Python objects
+        why = "no connection can be made"
+    elif isinstance(why, InvalidAdminClientState):
+        why = "it said nothing in time"
     return QueueUnavailable(
         f"gearmand at {names} does not answer: {why}",
         remedy="brookbox doctor (queued jobs are kept in the index and run when it is back)",

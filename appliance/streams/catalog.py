@@ -25,6 +25,7 @@ from appliance.streams.info import (
     read_info,
 )
 
+COPY_REMEDY = "give it an AETitle of its own, or remove it"
 _SETTLED_SECONDS = 1.0
 _RESCAN_SECONDS = 0.4
 _MOST_ENTRIES = 2000
@@ -53,6 +54,12 @@ class Stream:
         return self.info is not None and self.info.enabled
 
     @property
+    def get_image(self) -> str:
+        """The command that gets its image: one that it can be built from is built."""
+        verb = "build" if (self.folder / "Dockerfile").is_file() else "pull"
+        return f"brookbox streams {verb} {self.ae_title}"
+
+    @property
     def good_info(self) -> StreamInfo:
         """The info of a good stream."""
         assert self.info is not None, "asked a broken stream for its info"
@@ -70,6 +77,16 @@ class Streams:
         named = [stream for stream in self.all if stream.ae_title == ae_title]
         good = [stream for stream in named if stream.is_good]
         return next(iter(good or named), None)
+
+    def in_place_of(self, stream: Stream) -> Stream | None:
+        """Give the stream that serves under the AE title of one that does not; None: nobody."""
+        found = self.find(stream.ae_title) if stream.ae_title and not stream.is_good else None
+        return found if found is not None and found.is_good else None
+
+    def why_copy(self, stream: Stream) -> str:
+        """Say of a stream that another folder serves under its AE title; "" when none does."""
+        other = self.in_place_of(stream)
+        return f"This copy does not serve; the folder {other.folder.name} does." if other else ""
 
     def serving(self) -> list[Stream]:
         """List those that are good and enabled."""

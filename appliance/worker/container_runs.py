@@ -71,10 +71,7 @@ class ContainerExecutor:
         try:
             image = self._docker.image(info.image)
             if image is None:
-                return Waits(
-                    f"Image {info.image} is not on this machine",
-                    f"brookbox streams build {stream.ae_title}",
-                )
+                return Waits(f"Image {info.image} is not on this machine", stream.get_image)
             return self._why_not_magickbox(stream, image)
         except StreamError as error:
             return Waits(str(error), error.remedy)
@@ -89,8 +86,8 @@ class ContainerExecutor:
         try:
             image = self._docker.image(name)
             if image is None:
-                remedy = f"brookbox streams build {run.stream.ae_title}"
-                return _ended(unavailable(f"Image {name} is not on this machine.", remedy), name)
+                why = unavailable(f"Image {name} is not on this machine.", run.stream.get_image)
+                return _ended(why, name)
             self._remove_labelled(f"brookbox.job={run.job.id}")
             return self._run_image(run, watch, image)
         except StreamUnavailable as error:

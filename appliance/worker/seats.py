@@ -117,13 +117,18 @@ class Seats:
             worker=self._site.worker,
             ae_title=ae_title,
             is_open=waits is None,
-            why_not=waits.sentence if waits else "",
+            why_not=_whole(waits.sentence) if waits else "",
             remedy=waits.remedy if waits else "",
             executor=executor.name if executor else "",
             job_id=job_id,
             last_beat_at=now,
             is_confined=executor is not None and executor.is_confined,
         )
+
+
+def _whole(sentence: str) -> str:
+    """Give a sentence with its full stop: others are said after it."""
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
 def _not_serving(stream: Stream, is_switched_off: bool) -> Waits | None:

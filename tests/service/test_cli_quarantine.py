@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_a_held_one_is_compared_fetched_and_taken_in(node: Node, tmp_path: Path)
     assert "Quarantine is empty" in node.cli("quarantine", "retry", "--all").stdout
 
 
+def test_what_is_sent_again_is_counted_in_the_list(node: Node, tmp_path: Path) -> None:
+    first = ct_slice(patient_id="P-1")
+    other = ct_slice(2, patient_id="P-2", study_uid=first.StudyInstanceUID)
+    [held] = take(node, tmp_path, first, other, other)
+    assert held.times == 2
+    listed = node.cli("quarantine", "list").stdout.splitlines()
+    assert listed[0].split()[:4] == ["id", "when", "times", "last"]
+    assert [line.split()[0] for line in listed[1:]] == [held.id]
+    shown = node.cli("quarantine", "show", held.id).stdout
+    assert re.search(r"^it came +2 times$", shown, re.M) and "last came" in shown
+
+
 def test_all_are_tried_again_under_the_settings_of_today(node: Node, tmp_path: Path) -> None:
     lacking, broken = ct_slice(), ct_slice()
     del lacking.SeriesInstanceUID
@@ -103,3 +116,20 @@ def test_all_are_tried_again_under_the_settings_of_today(node: Node, tmp_path: P
     missing = node.cli("quarantine", "retry", "0" * 23)
     assert missing.returncode == 1 and "quarantine has no" in missing.stderr
     assert node.cli("quarantine", "retry").returncode == 2
+
+
+def test_a_conflict_is_shown_with_the_elements_that_differ(node: Node, tmp_path: Path) -> None:
+    first = ct_slice()
+    second = ct_slice()
+    second.SOPInstanceUID = first.SOPInstanceUID
+    second.StudyInstanceUID = first.StudyInstanceUID
+    second.SeriesInstanceUID = first.SeriesInstanceUID
+    second.FrameOfReferenceUID = first.FrameOfReferenceUID
+    for number in range(25):
+        second.add_new(0x00291001 + number, "LO", f"value {number}")
+    [entry] = take(node, tmp_path, first, second)
+    shown = node.cli("quarantine", "show", entry.id).stdout
+    assert "element that differs" in shown and "and 5 more" in shown
+    assert re.search(r"\(0029,1001\) +value 0 *\n", shown)
+    found = node.cli_json("quarantine", "show", entry.id)["elements"]
+    assert len(found["pairs"]) == 20 and found["more"] == 5

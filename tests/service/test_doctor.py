@@ -120,6 +120,14 @@ def test_an_image_is_missing(stopped: Node) -> None:
     one = only(found, "image of MONTAGE", "wrong")
     assert "brookbox/nowhere:9 is not on this machine" in one["sentence"]
     assert one["remedy"] == "brookbox streams build MONTAGE"
+    told = stopped.cli("streams", "check", "montage").stdout
+    missing = "brookbox/nowhere:9 is not on this machine. Try: brookbox streams"
+    assert f"note  montage: {missing} build MONTAGE" in told
+    (info.parent / "Dockerfile").unlink()
+    assert f"{missing} pull MONTAGE" in stopped.cli("streams", "check", "montage").stdout
+    _, found = ask(stopped)
+    remedies = {one["remedy"] for one in found["image of MONTAGE"]}
+    assert remedies == {"brookbox streams pull MONTAGE"}, "nothing to build it from"
 
 
 def test_the_disk_is_nearly_full(stopped: Node) -> None:

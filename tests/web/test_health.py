@@ -97,3 +97,12 @@ def test_a_gap_is_a_gap_and_nothing_divides_by_nothing(day: Day) -> None:
     assert sparkline.bars(nothing, since, until, 84).path == ""
     assert sparkline.line(nothing, since, until, 84).path == "M4.0 55.0H8.0"
     assert sparkline.bars([], since, until, 84).most is None
+
+
+def test_the_last_value_is_never_above_what_is_called_the_most(
+    client: FlaskClient, day: Day
+) -> None:
+    for number, seconds in enumerate([0.2, 0.0, 0.0, 0.4]):
+        samples.add(day.db, {"wait_seconds": seconds}, day.now - (4 - number) * FIVE)
+    page = text_of(client, "/node")
+    assert "0.4 s at last" in page and "at most 0.4 s" in page

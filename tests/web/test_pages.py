@@ -195,6 +195,18 @@ def test_streams_show_what_is_wrong_and_what_was_refused(
     assert "called montage, which no stream has. Did you mean MONTAGE?" in page
 
 
+def test_a_copy_of_a_stream_that_serves_says_who_does(client: FlaskClient, day: Day) -> None:
+    before = text_of(client, "/").count("MONTAGE")
+    write_stream(day.settings.streams_folder, "montage-copy", "MONTAGE", "Montage")
+    sentence = "This copy does not serve; the folder montage does."
+    waiting.wait_for(lambda: sentence in text_of(client, "/streams"), "the copy is seen")
+    card = text_of(client, "/streams").split(sentence)[0].rsplit("MONTAGE", 1)[1]
+    assert "does not serve" in card and "until its folder is mended" not in card
+    rows = client.get("/api/v1/streams").get_json()["streams"]
+    assert {row["folder"]: row["served_by"] for row in rows}["montage-copy"] == "montage"
+    assert text_of(client, "/").count("MONTAGE") == before, "who may be called is told once"
+
+
 def test_a_stream_says_what_its_plain_process_can_read(
     client: FlaskClient, ids: SimpleNamespace, day: Day
 ) -> None:

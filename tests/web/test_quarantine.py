@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import pydicom
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -48,7 +49,7 @@ def refused(day: Day, tmp_path: Path) -> Entry:
     return entry
 
 
-def take(day: Day, ds: Dataset, folder: Path) -> None:
+def take(day: Day, ds: Dataset, folder: Path, association: str = "a1") -> None:
     intake = Intake(day.db, day.layout, "BROOKBOX")
     try:
         intake.keep(
@@ -56,7 +57,7 @@ def take(day: Day, ds: Dataset, folder: Path) -> None:
             sop_class_uid=ds.SOPClassUID,
             sop_instance_uid=ds.SOPInstanceUID,
             transfer_syntax_uid=LITTLE,
-            sender=Sender("ECHO", "CT1", "10.1.4.20", "a1"),
+            sender=Sender("ECHO", "CT1", "10.1.4.20", association),
             level="study",
             now=day.now,
         )
@@ -124,6 +125,23 @@ def test_try_again_says_why_it_stays(client: FlaskClient, refused: Entry) -> Non
     assert answer.status_code == 409 and answer.json is not None
     assert answer.json["is_kept"] is False and "0020,000D" in answer.json["sentence"]
     assert "tried 2 times" in client.get("/quarantine").text
+
+
+def test_what_is_sent_again_is_one_entry_that_says_how_often(
+    client: FlaskClient, day: Day, held: Entry, tmp_path: Path
+) -> None:
+    assert "Sent again" not in client.get(f"/quarantine/{held.id}").text
+    came = quarantine.file_of(day.layout, held.id)
+    ds = pydicom.dcmread(came)
+    for _ in range(2):
+        take(day, ds, tmp_path)
+    assert [one.times for one in quarantine.entries(day.layout)] == [3]
+    assert "came 3 times" in client.get("/quarantine").text
+    assert "Came 3 times, last" in client.get(f"/quarantine/{held.id}").text
+    answer = client.get("/api/v1/quarantine").json
+    assert answer is not None
+    assert (answer["total"], answer["entries"][0]["times"]) == (1, 3)
+    assert answer["entries"][0]["last_at"] is not None
 
 
 def test_remove_asks_and_leaves_an_event(client: FlaskClient, day: Day, refused: Entry) -> None:
@@ -204,3 +222,55 @@ def test_ten_thousand_entries_are_not_read_for_a_page(
     assert len(read) == 100
     client.get("/jobs")
     assert len(read) == 100, "a banner reads nothing"
+
+
+def conflict(day: Day, folder: Path, study_uid: str = "") -> Entry:
+    """Other content under the UID of an instance that is kept, also of another study."""
+    ds = ct_slice()
+    take(day, ds, folder)
+    ds.SeriesDescription = "<b>Coronal</b>"
+    ds.PixelData = bytes(len(ds.PixelData))
+    if study_uid:
+        ds.StudyInstanceUID = ds.SeriesInstanceUID = study_uid
+    take(day, ds, folder, "a2")
+    (entry,) = quarantine.entries(day.layout)
+    assert entry.kind is Kind.CONFLICT
+    return entry
+
+
+def test_a_conflict_shows_the_elements_that_differ(
+    client: FlaskClient, day: Day, tmp_path: Path
+) -> None:
+    entry = conflict(day, tmp_path)
+    text = client.get(f"/quarantine/{entry.id}").text
+    listed = text.split("Elements that differ")[1]
+    assert "SeriesDescription" in listed and "&lt;b&gt;Coronal" in listed and "<b>Cor" not in listed
+    assert "PixelData" in listed and listed.count(", digest ") == 2
+    answer = client.get(f"/api/v1/quarantine/{entry.id}").json
+    assert answer is not None
+    names = [one["what"] for one in answer["elements"]["pairs"]]
+    assert names == ["SeriesDescription", "PixelData"]
+    kept = Path(day.layout.root, "studies")
+    [file] = [path for path in kept.rglob("*.dcm") if path.stem == entry.sop_instance_uid]
+    file.write_bytes(b"no DICOM any more")
+    text = client.get(f"/quarantine/{entry.id}").text
+    assert "Which elements differ is not known: one of the two cannot be read." in text
+
+
+def test_a_study_of_which_nothing_was_kept_is_not_said_to_be_kept_no_more(
+    client: FlaskClient, day: Day, tmp_path: Path
+) -> None:
+    entry = conflict(day, tmp_path, "1.2.3.4")
+    link = f'<a href="/quarantine/{entry.id}">in quarantine, never kept</a>'
+    assert link in client.get("/jobs").text and link in client.get("/arrivals").text
+    quarantine.remove(day.layout, entry.id)
+    text = client.get("/arrivals").text
+    assert link not in text and "never kept: other content was here first" in text
+    assert "not kept any more" not in text
+
+
+def test_a_vain_try_leaves_no_arrival(client: FlaskClient, day: Day, tmp_path: Path) -> None:
+    entry = conflict(day, tmp_path, "1.2.3.4")
+    before = client.get("/api/v1/arrivals").json
+    assert client.post(f"/api/v1/quarantine/{entry.id}/retry", json={}).status_code == 409
+    assert client.get("/api/v1/arrivals").json == before

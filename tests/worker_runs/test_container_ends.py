@@ -82,7 +82,7 @@ def test_a_missing_image_makes_the_stream_wait_and_is_never_pulled(
     waits = containers.why_not(stream)
     assert waits is not None
     assert waits.sentence == "Image brookbox-test/absent:9 is not on this machine"
-    assert waits.remedy == "brookbox streams build ABSENT"
+    assert waits.remedy == "brookbox streams pull ABSENT"
     ended = containers.run(workshop.run_of(containers, stream), Bystander())
     assert ended.how == "unavailable"
 

@@ -50,7 +50,7 @@ def test_bi_22_an_image_that_is_not_here_is_named_with_what_to_type(
     waits = _chosen(workshop, workshop.settings, {**COMMAND, "image": "brookbox-test/none:1"})
     assert isinstance(waits, Waits)
     assert waits.sentence == "Image brookbox-test/none:1 is not on this machine"
-    assert waits.remedy == "brookbox streams build S"
+    assert waits.remedy == "brookbox streams pull S"
 
 
 def test_where_docker_is_off_the_reason_is_the_process_s(workshop: Workshop) -> None:

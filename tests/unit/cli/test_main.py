@@ -40,6 +40,12 @@ def test_done_is_0_failed_is_1_misused_is_2(
     assert (code, out) == (1, "")
     assert err.startswith(f"there is no index in {tmp_path / 'data'}\ntry: start the node once")
     assert not (tmp_path / "data").exists(), "a question made a data folder"
+    (tmp_path / "data" / "studies").mkdir(parents=True)
+    (tmp_path / "data" / "studies" / "1.dcm").write_bytes(b"x")
+    code, out, err = run(capsys, *home(tmp_path), "status")
+    assert (code, out) == (1, "")
+    assert "the index is gone" in err and "brookbox restore BACKUP" in err
+    assert "index rebuild" in err and "start the node once" not in err
     assert run(capsys, "nonsense")[0] == 2
     assert run(capsys, "jobs", "show", "not-a-number")[0] == 2
     assert run(capsys, *home(tmp_path), "send", "store", "PACS@host:104")[0] == 2
@@ -152,6 +158,37 @@ def test_a_process_works_without_what_it_does_not_need(name: str) -> None:
         f"import sys; sys.modules.update(dict.fromkeys({sorted(unneeded(name))!r}));"
         f"import {PROCESSES[name][0]};"
         f"assert 'flask' not in sys.modules or {name!r} == 'web'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_looks_for_garbage_again_once_it_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import gc, sys, types; gc.disable(); from appliance.cli.main import main;"
+        "service = types.SimpleNamespace(run=lambda settings: int(not gc.isenabled()));"
+        "sys.modules['appliance.router.service'] = service;"
+        f"sys.exit(main(['--home', {str(tmp_path)!r}, 'router']))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)
+
+
+def test_a_command_looks_for_garbage_again_once_it_is_imported() -> None:
+    code = (
+        "import gc; gc.disable(); from appliance.cli.main import main;"
+        "main(['jobs', '--help']); assert gc.isenabled()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_no_process_imports_alembic_or_the_other_database(name: str) -> None:
+    code = (
+        f"import sys; import {PROCESSES[name][0]};"
+        "heavy = {'alembic', 'mako', 'sqlalchemy.dialects.postgresql'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True

@@ -67,6 +67,14 @@ def test_every_mistake_is_told_at_once_with_line_and_what_was_meant(tmp_path: Pa
     ]
 
 
+def test_a_setting_that_shares_a_word_with_one_alone_is_meant(tmp_path: Path) -> None:
+    text = "alerts:\n  stream_failures: 3\n  mail_port_minutes_days: 1\n  nonsense: 1\n"
+    first, second, third = mistakes(tmp_path, text)
+    assert first.endswith("is not a setting. Did you mean failures_in_a_row?")
+    assert third.endswith("alerts.nonsense is not a setting.")
+    assert "is not a setting." in second
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

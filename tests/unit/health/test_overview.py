@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.main import main
+from appliance.disk.layout import Layout
 from appliance.health import node_checks
 from appliance.health.overview import overview
 from appliance.index import database, migrate
 from appliance.index.database import Database
 from appliance.settings import Queue, Receiver, Settings
+from appliance.streams import served
 from tests.kit.waiting import free_port
 from tests.unit.index.test_moves_of_a_job import claim, create, new_job
 
@@ -77,3 +79,25 @@ def test_status_says_that_the_disk_takes_no_studies(
     assert "associations are refused (2,3,1)" in lines[at + 1] and "make room" in lines[at + 2]
     main(["--home", str(tmp_path), "--json", "status"])
     assert "refused (2,3,1)" in json.loads(capsys.readouterr().out)["refuses"]
+
+
+def test_a_copy_of_a_stream_says_who_serves_instead(settings: Settings, index: Database) -> None:
+    create(index, new_job())
+    for name in ("echo", "echo-copy"):
+        folder = settings.streams_folder / name
+        folder.mkdir()
+        info = {"AETitle": "ECHO", "command": ["run"], "trusted": True}
+        (folder / "info.json").write_text(json.dumps(info))
+    Layout(settings.data_root).make()
+    served.note(settings.data_root, ["echo"])
+    good, copy = overview(settings, index).streams
+    assert (good.folder, good.state, good.waiting) == ("echo", "waits", 1)
+    assert (copy.state, copy.waiting) == ("broken", 0), "the job is the other's"
+    assert copy.why == "This copy does not serve; the folder echo does."
+    assert copy.remedy.startswith("give it an AETitle of its own")
+
+
+def test_a_stopped_gearmand_is_told_in_plain_words(settings: Settings, index: Database) -> None:
+    [server] = settings.queue.servers
+    told = overview(settings, index).gearmand
+    assert told == f"gearmand at {server} does not answer: no connection can be made"

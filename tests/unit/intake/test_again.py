@@ -157,8 +157,11 @@ def test_a_conflict_shows_both_and_takes_the_place_when_that_is_the_rule(
     entry = only(layout)
     pairs = {pair.what: pair for pair in side_by_side(db, layout, entry)}
     assert (pairs["Birth date"].kept, pairs["Birth date"].came) == ("19700101", "19800202")
+    before = count(db, t.receptions), count(db, t.arrivals)
     assert not again.try_again(entry.id, NOW).is_kept
     assert only(layout).id == entry.id
+    assert (count(db, t.receptions), count(db, t.arrivals)) == before, "nobody sent anything"
+    assert "It stays there: An instance with this SOP" in told(db)[0]
     rules = replace(again.settings, receiver=replace(RULES, on_conflict="replace"))
     assert replace(again, settings=rules).try_again(entry.id, NOW).is_kept
     now = only(layout)

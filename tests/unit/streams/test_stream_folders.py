@@ -45,6 +45,12 @@ def said(stream: Stream) -> list[str]:
     return [str(problem) for problem in stream.problems]
 
 
+def test_an_image_is_built_where_it_can_be_and_else_pulled(tmp_path: Path) -> None:
+    without, with_one = folder(tmp_path, "a", GOOD), folder(tmp_path, "b", GOOD, "Dockerfile")
+    assert read_stream(without).get_image == "brookbox streams pull ONE"
+    assert read_stream(with_one).get_image == "brookbox streams build ONE"
+
+
 def test_a_good_folder_has_no_problem(tmp_path: Path) -> None:
     stream = read_stream(folder(tmp_path, "a", GOOD))
     assert (stream.ae_title, stream.contract, said(stream)) == ("ONE", "brookbox", [])

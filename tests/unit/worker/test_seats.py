@@ -30,6 +30,23 @@ class Idle(lanes.Lane):
         self.over.wait(60)
 
 
+def test_why_a_lane_waits_is_a_whole_sentence(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    settings = replace(settings, worker=replace(settings.worker, docker="never"))
+    folder = tmp_path / "streams" / "echo"
+    folder.mkdir(parents=True)
+    info = {"AETitle": "ECHO", "command": ["true"], "trusted": True, "models": "models"}
+    (folder / "info.json").write_text(json.dumps(info))
+    db = database.connect(settings)
+    site = Site(settings, db, Layout(settings.data_root), "h/1/1", [ProcessExecutor(settings)])
+    site.streams = read_streams(tmp_path / "streams")
+    mine = seats.Seats(site)
+    mine.follow(())
+    [row] = mine.rows(NOW)
+    db.close()
+    assert not row.is_open and row.why_not.endswith("is not there."), "others are said after it"
+
+
 @pytest.mark.parametrize("works_on", [None, 7])
 def test_a_lane_of_a_stream_that_is_gone_is_not_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works_on: int | None
