@@ -99,7 +99,7 @@ def test_ft_21_dockerd_killed_while_a_container_runs(
         wait_for(
             lambda: (
                 [_why_waits(town, one.id) for one in (job, waiting)]
-                == ["Docker does not answer"] * 2
+                == ["Docker does not answer."] * 2
             ),
             "both of its jobs wait, and say why",
         )
@@ -130,7 +130,7 @@ def test_ft_21_dockerd_started_again_while_a_container_runs(
         gate = contained_stream(town, "BOXED")
         job, _ = one_running_one_waiting(town, "BOXED")
         private.stop()  # in good order: it ends its containers
-        wait_for(lambda: _why_waits(town, job.id) == "Docker does not answer", "it waits", 60)
+        wait_for(lambda: _why_waits(town, job.id) == "Docker does not answer.", "it waits", 60)
         attempts = town.node.job(job.id).attempt
         private.start()
         wait_for(lambda: town.node.job(job.id).attempt > attempts, "the next attempt", 60)

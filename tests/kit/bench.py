@@ -76,8 +76,10 @@ class Bench:
         (folder / "info.json").write_text(json.dumps(facts, indent=1))
         return folder
 
-    def start(self, name: str, prelude: str = "") -> subprocess.Popen[bytes]:
-        """Start the dispatcher or a worker, and wait until it listens.
+    def start(
+        self, name: str, prelude: str = "", *, may_end: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start the dispatcher or a worker, and wait until it listens, or has ended if it may.
 
         `prelude` is Python that runs in it first, to break something.
         """
@@ -88,7 +90,7 @@ class Bench:
             process = subprocess.Popen(command, env=alone.environment(), stdout=out, stderr=out)
         self.processes.append(process)
         wait_for(lambda: bell.exists() or process.poll() is not None, f"the {name} listens")
-        assert process.poll() is None, self.log(name)
+        assert may_end or process.poll() is None, self.log(name)
         return process
 
     def stop(self) -> None:
