@@ -58,6 +58,8 @@ class Keeper:
         environment = {**os.environ, VARIABLE: str(self._data_root)}
         # From a checkout the package is found in the folder that we were started in.
         environment["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
+        # Nothing is imported from the folder of the node: a click.py there would be ours.
+        environment["PYTHONSAFEPATH"] = "1"
         # Its own session: a Ctrl-C of the terminal reaches us alone, and we pass it on once.
         process = subprocess.Popen(
             command,

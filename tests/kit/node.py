@@ -141,8 +141,8 @@ class Node:
         assert not left, f"left behind after the stop: {left}"
 
     def command(self, *words: str) -> list[str]:
-        """Give the command line of `brookbox …` of this checkout."""
-        return [sys.executable, "-m", "appliance.cli", *words]
+        """Give the command line of `brookbox …` of this checkout; as there, no code is cwd's."""
+        return [sys.executable, "-P", "-m", "appliance.cli", *words]
 
     def environment(self) -> dict[str, str]:
         """Give the node's environment: this checkout's code, no setting of the caller's."""

@@ -26,7 +26,10 @@ IDLE_BYTES = 600_000_000
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("up")).start()
+    node = Node(tmp_path_factory.mktemp("up"))
+    # What lies in the node's folder is no code of the node.
+    (node.home / "click.py").write_text('raise ImportError("this is somebody\'s own click")')
+    node.start()
     yield node
     node.stop()
 
