@@ -96,6 +96,8 @@ def _stopped(facts: Facts, how: How, limits: Limits) -> Ending:
         return Ending(how, "It was cancelled.", f"brookbox jobs retry {facts.job_id}")
     if how == "stopped":
         return Ending(how, "The worker was stopped.", "nothing: it runs again by itself")
+    if how == "unavailable":
+        return unavailable(f"{facts.said}.", "make room on it: it runs again by itself")
     return Ending(how, f"{facts.said}.", facts.again)
 
 

@@ -6,7 +6,7 @@ but folders, no link is followed, names are never decoded, and the count stops a
 the limit.  Between two looks a run can write past its limit by what the disk takes
 in that time; no file system of a fixed size is mounted, since one left behind by a
 killed worker could not be removed with its job.  As a last line a run is stopped when
-the volume itself is nearly full.
+the volume itself is nearly full: for good when it filled it, else it goes again later.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.amounts import DISK_GB
+from appliance.worker.executor import How
 
 _DEEPEST = 64
 _ALWAYS_FREE = 256 * 1024**2
@@ -50,26 +51,32 @@ class OutputWatch:
         self._most_entries = most_entries
         self._before = self._count(_NO_LIMIT)
 
-    def too_much(self, elsewhere_bytes: int = 0) -> str:
-        """Say in a sentence which limit is passed, with its key; "" when none is.
+    def why_stop(self, elsewhere_bytes: int = 0) -> tuple[How, str] | None:
+        """Say why the run may not write on, with the key of the limit; None when it may.
 
         `elsewhere_bytes` is what the run wrote where this watch cannot look.
         """
         before = self._before
         now = self._count(before.entries + self._most_entries)
+        wrote = now.bytes - before.bytes
         if now.too_deep:
-            return f"It nested folders in its output more than {_DEEPEST} deep"
+            return "output", f"It nested folders in its output more than {_DEEPEST} deep"
         # Of the folder above: a process may have removed its own.
-        volume = os.statvfs(self._folders[0].parent)
-        if volume.f_bavail * volume.f_frsize < _ALWAYS_FREE:
-            return "The data volume was full while it ran: make room on it"
-        if now.bytes + elsewhere_bytes - before.bytes > self._most_bytes:
+        free = _free_bytes(self._folders[0].parent)
+        if free + wrote < _ALWAYS_FREE:
+            return "unavailable", "The data volume was full while it ran"
+        if free < _ALWAYS_FREE:
+            return "output", "It filled the data volume: make room on it"
+        if wrote + elsewhere_bytes > self._most_bytes:
             gb = self._most_bytes / DISK_GB
-            return f"It wrote more than {gb:g} GB of output: raise output_gb in info.json"
+            return "output", f"It wrote more than {gb:g} GB of output: raise output_gb in info.json"
         if now.entries - before.entries > self._most_entries:
             most = self._most_entries
-            return f"It left more than {most} files in its output: raise output_files in info.json"
-        return ""
+            return (
+                "output",
+                f"It left more than {most} files in its output: raise output_files in info.json",
+            )
+        return None
 
     def _count(self, most_entries: int) -> Written:
         total = Written()
@@ -79,6 +86,19 @@ class OutputWatch:
 
 
 _NO_LIMIT = 1 << 62
+
+
+def is_full(folder: Path) -> bool:
+    """Say whether a run on this volume would be stopped at once; False when it is not there."""
+    try:
+        return _free_bytes(folder) < _ALWAYS_FREE
+    except OSError:
+        return False
+
+
+def _free_bytes(folder: Path) -> int:
+    volume = os.statvfs(folder)
+    return volume.f_bavail * volume.f_frsize
 
 
 def count_below(folder: Path, most_entries: int) -> Written:

@@ -15,6 +15,7 @@ from appliance.index.lanes import Lane as LaneRow
 from appliance.streams.catalog import Stream
 from appliance.worker.executor import Executor, Waits, executor_for
 from appliance.worker.lanes import Lane
+from appliance.worker.output_watch import is_full
 from appliance.worker.site import Site
 
 
@@ -79,7 +80,7 @@ class Seats:
         return self._found.waits.get(lane.ae_title, ends)
 
     def _judge(self, stream: Stream, is_switched_off: bool, found: _Found) -> None:
-        waits = _not_serving(stream, is_switched_off)
+        waits = _not_serving(stream, is_switched_off) or self._no_room()
         if waits is None:
             executor = executor_for(self._site.settings, stream, self._site.executors)
             if not isinstance(executor, Waits):
@@ -88,6 +89,12 @@ class Seats:
                 return
             waits = executor
         found.waits.setdefault(stream.ae_title, waits)
+
+    def _no_room(self) -> Waits | None:
+        """Have jobs wait where a run would be stopped at once for want of space."""
+        if not is_full(self._site.layout.root):
+            return None
+        return Waits("The data volume is full", "make room on it: its jobs go on by themselves")
 
     def _set(self, ae_title: str) -> None:
         stream = self._site.streams.find(ae_title)

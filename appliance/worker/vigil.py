@@ -87,9 +87,8 @@ class Vigil:
         look = self._look(running)
         if look.over_memory:
             return "memory", ""
-        said = self._too_much(look)
-        if said:
-            return "output", said
+        if stop := self._why_stop(look):
+            return stop
         if time.monotonic() >= self._until:
             return "timeout", ""
         return self._asked()
@@ -109,26 +108,26 @@ class Vigil:
             self._peak = max(self._peak or 0, look.memory_bytes)
         return look
 
-    def _too_much(self, look: Look) -> str:
+    def _why_stop(self, look: Look) -> tuple[How, str] | None:
         """Count what it wrote; a count that takes long is made less often."""
         now = time.monotonic()
         if now < self._count_at:
-            return ""
-        said = self._output.too_much(look.elsewhere_bytes)
+            return None
+        stop = self._output.why_stop(look.elsewhere_bytes)
         took = time.monotonic() - now
         self._count_at = now + max(_ASK_SECONDS, 5 * took)
-        return said
+        return stop
 
     def _end(self, running: Running, how: How) -> bool:
         """Ask, wait, kill; what must stop writing or growing is not asked."""
-        if how not in ("output", "memory"):
+        if how not in ("output", "memory", "unavailable"):
             running.terminate()
             grace = _GRACE_AT_STOP_SECONDS if how == "stopped" else _GRACE_SECONDS
             until = time.monotonic() + grace
             while time.monotonic() < until:
                 if running.wait(_LOOK_SECONDS):
                     return True
-                if self._too_much(self._look(running)):
+                if self._why_stop(self._look(running)):
                     break
         running.kill()
         return running.wait(_KILL_SECONDS)

@@ -168,3 +168,33 @@ def test_ft_22_a_disk_that_runs_full_makes_room_refuses_and_recovers(
     last = [job for job in node.jobs("HELD") if job.superseded_by is None]
     assert [(job.state, job.input_count) for job in last] == [("succeeded", 4)] * 3
     wait_for(lambda: "It is held by:" not in front_page(town), "the page is well again", 60)
+
+
+@pytest.mark.timeout(300)
+def test_ft_23_a_job_that_meets_a_full_volume_waits_until_there_is_room(
+    town: Town, tmp_path: Path
+) -> None:
+    gate = town.held_stream("HELD")
+    removed = [job.id for job in town.node.jobs()]  # what nobody needs makes room
+    town.told = []
+    for number in range(2):
+        study = write_study(ct_study(1), tmp_path / str(number))
+        assert len(town.node.send(study, "HELD").acknowledged) == 1
+        town.told += [Acknowledged(file, "HELD") for file in study]
+    [running] = town.node.wait_for_jobs(1, "running", ae_title="HELD")
+    ballast = fill(town.node.layout.root, 200 * MB)  # a run may not write on below 268 MB
+    wait_for(
+        lambda: (
+            [job.state for job in town.node.jobs("HELD")] == ["queued"] * 2
+            and {job.wait_reason for job in town.node.jobs("HELD")} == {"The data volume is full."}
+        ),
+        "both wait, and say why",
+        60,
+    )
+    ballast.unlink()
+    gate.touch()
+    assert set(town.settle()) <= {f"I3: job {id} says 1 results, the index has 0" for id in removed}
+    found = town.node.job(running.id)
+    assert (found.state, found.tries) == ("succeeded", 1), "it is not the job's fault"
+    made = [(job.state, job.result_count) for job in town.node.jobs("HELD")]
+    assert made == [("succeeded", 1)] * 2

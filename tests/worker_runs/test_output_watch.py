@@ -8,24 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from appliance.worker import output_watch
 from appliance.worker.output_watch import OutputWatch, count_below
 
 MANY = 10**9
 
 
+def said(watch: OutputWatch) -> str:
+    stop = watch.why_stop()
+    assert stop is not None and stop[0] == "output"
+    return stop[1]
+
+
 def test_what_was_there_before_is_not_output(tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(bytes(10**6))
     watch = OutputWatch((tmp_path,), most_bytes=500_000, most_entries=5)
-    assert watch.too_much() == ""
+    assert watch.why_stop() is None
     (tmp_path / "result").write_bytes(bytes(600_000))
-    assert "output_gb in info.json" in watch.too_much()
+    assert "output_gb in info.json" in said(watch)
 
 
 def test_a_sparse_file_counts_by_what_it_takes(tmp_path: Path) -> None:
     watch = OutputWatch((tmp_path,), most_bytes=10**6, most_entries=5)
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(10**12)
-    assert watch.too_much() == ""
+    assert watch.why_stop() is None
 
 
 def test_links_sockets_and_pipes_are_counted_and_not_opened(tmp_path: Path) -> None:
@@ -65,7 +72,7 @@ def test_folders_without_end_are_noticed(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
-    assert "nested" in OutputWatch((tmp_path,), MANY, MANY).too_much()
+    assert "nested" in said(OutputWatch((tmp_path,), MANY, MANY))
     before = len(os.listdir("/proc/self/fd"))
     count_below(tmp_path, MANY)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -80,12 +87,12 @@ def test_a_folder_that_became_something_else_counts_nothing(tmp_path: Path) -> N
     output.mkdir()
     watch = OutputWatch((output,), MANY, MANY)
     output.rmdir()
-    assert watch.too_much() == ""
+    assert watch.why_stop() is None
     output.symlink_to("/")
-    assert watch.too_much() == ""
+    assert watch.why_stop() is None
     output.unlink()
     output.write_bytes(b"x")
-    assert watch.too_much() == ""
+    assert watch.why_stop() is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user for a while")
@@ -104,3 +111,18 @@ def test_an_output_that_was_closed_to_its_owner_is_counted(tmp_path: Path) -> No
         assert count_below(output, MANY).bytes >= 100_000
     finally:
         os.seteuid(0)
+
+
+def test_ft_23_a_full_volume_is_the_fault_of_who_filled_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = output_watch._ALWAYS_FREE
+    monkeypatch.setattr(output_watch, "_free_bytes", lambda _: free)
+    watch = OutputWatch((tmp_path,), most_bytes=MANY, most_entries=5)
+    assert watch.why_stop() is None and not output_watch.is_full(tmp_path)
+    free -= 100_000
+    assert output_watch.is_full(tmp_path)
+    stop = watch.why_stop()
+    assert stop is not None and stop[0] == "unavailable", "others did, and it goes again"
+    (tmp_path / "result").write_bytes(bytes(200_000))
+    assert "It filled the data volume" in said(watch)
