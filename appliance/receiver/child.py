@@ -78,10 +78,11 @@ def _receive(
 def _thread_died(died: threading.ExceptHookArgs) -> None:
     """Say that an association's thread died: `close_dead` ends what is left of it."""
     error = died.exc_value or died.exc_type()
-    is_known = isinstance(error, MemoryError)
+    is_memory = isinstance(error, MemoryError)
+    is_known = is_memory or "can't start new thread" in str(error)
     logs.get().error(
         "an association's thread died",
-        why="out of memory" if is_known else str(error),
+        why="out of memory" if is_memory else str(error),
         exc_info=None if is_known else (died.exc_type, error, died.exc_traceback),
     )
 
