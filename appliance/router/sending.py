@@ -56,14 +56,15 @@ class Sending:
         self._written_at = time.monotonic()
         self._went = 0
         self._is_noted = False
+        self._has_ended = False
         self._thread = threading.Thread(
             target=self._run, name=f"delivery {delivery.id}", daemon=True
         )
 
     @property
     def is_running(self) -> bool:
-        """Say whether it goes on still."""
-        return self._thread.is_alive()
+        """Say whether it holds a place of its destination still: until it tells of its end."""
+        return not self._has_ended
 
     def start(self) -> None:
         """Begin to send."""
@@ -93,6 +94,7 @@ class Sending:
                 logs.get().exception("delivery broke off")
                 self._end_with(_broken())
             finally:
+                self._has_ended = True  # before the ring: who wakes must find the place free
                 self._when_done()
 
     def _attempt(self) -> None:

@@ -21,6 +21,7 @@ from pynetdicom import _config, evt
 
 from appliance.index import deliveries, events
 from appliance.index import schema as t
+from appliance.router.sending import Sending
 from tests.kit import dicom
 from tests.kit.peers import Pacs
 from tests.kit.waiting import wait_for
@@ -244,6 +245,28 @@ def test_ft_31_a_slow_pacs_holds_only_its_own_places(bench: Bench, pacs: Pacs) -
         assert [one.destination for one in bench.deliveries("sending")] == ["slow"] * 2
         free.set()
         bench.wait_for("delivered", 8)
+
+
+def test_ft_31_a_place_is_free_when_the_ring_of_its_end_is_heard(bench: Bench) -> None:
+    """Otherwise the next delivery waits until the router looks by itself, ten seconds later."""
+    bench.route({"destinations": {}, "rules": []})
+    job_id = bench.ended_job(dicom.ct_study(1))
+    now = datetime.now(UTC)
+    with bench.db.write() as connection:
+        facts = {"rule": "all", "destination": "gone", "what": "output", "now": now}
+        deliveries.create(connection, job_id=job_id, instances=("1.2.3",), **facts)
+    delivery = deliveries.claim_due(
+        bench.db, busy=set(), router="h/1/1.0", lease=timedelta(60), now=now
+    )
+    assert delivery is not None
+    held_a_place: list[bool] = []
+    sending = Sending(
+        bench.db, bench.settings, delivery, None, lambda: held_a_place.append(sending.is_running)
+    )
+    assert sending.is_running
+    sending.start()
+    sending.join(20)
+    assert held_a_place == [False]
 
 
 def test_ft_20_a_router_killed_in_mid_c_store_goes_on_where_it_was(bench: Bench) -> None:
