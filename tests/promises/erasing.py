@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from appliance.disk.layout import Layout
 from appliance.erasure.act import Erasing
-from appliance.index import events, jobs
+from appliance.index import database, events, jobs, migrate
 from appliance.index import schema as t
 from appliance.index.database import Database
 from appliance.index.events import Event
@@ -31,6 +31,21 @@ from tests.unit.intake.given import CT1, LITTLE, bytes_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENT = Subject("patient", "P-SEEDED-1")
+
+
+@contextlib.contextmanager
+def empty_box(settings: Settings, scratch: Path) -> Iterator[Box]:
+    """Lend a node's folder, on which nothing runs."""
+    settings.home.mkdir()
+    db = database.connect(settings)
+    migrate.migrate(db)
+    layout = Layout(settings.data_root)
+    layout.make()
+    scratch.mkdir()
+    intake = Intake(db, layout, "BROOKBOX")
+    yield Box(settings, db, intake, scratch)
+    intake.close()
+    db.close()
 
 
 def words_of(study: Iterable[Dataset]) -> list[bytes]:

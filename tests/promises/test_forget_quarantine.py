@@ -15,17 +15,14 @@ import pytest
 from pydicom.dataset import Dataset
 
 from appliance.disk import quarantine
-from appliance.disk.layout import Layout
 from appliance.health import backups
-from appliance.index import database, migrate
 from appliance.index import schema as t
 from appliance.index.extent import Subject
 from appliance.intake.adoption import adopt
-from appliance.intake.take import Intake
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams
 from tests.kit.dicom import ct_slice, ct_study, write
-from tests.promises.erasing import CHECKOUT, PATIENT, Box, bytes_below, killed_at
+from tests.promises.erasing import CHECKOUT, PATIENT, Box, bytes_below, empty_box, killed_at
 from tests.unit.intake.given import stored
 
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
@@ -36,16 +33,8 @@ SQLITE = pytest.mark.parametrize("index_settings", ["sqlite"], indirect=True)
 def box(index_settings: Settings, tmp_path: Path) -> Iterator[Box]:
     """A node's folder, on which nothing runs."""
     settings = Settings(home=tmp_path / "node", index=index_settings.index)
-    settings.home.mkdir()
-    db = database.connect(settings)
-    migrate.migrate(db)
-    layout = Layout(settings.data_root)
-    layout.make()
-    (tmp_path / "scratch").mkdir()
-    intake = Intake(db, layout, "BROOKBOX")
-    yield Box(settings, db, intake, tmp_path / "scratch")
-    intake.close()
-    db.close()
+    with empty_box(settings, tmp_path / "scratch") as made:
+        yield made
 
 
 @dataclass

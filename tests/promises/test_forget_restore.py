@@ -15,17 +15,14 @@ from typing import Any
 import pytest
 
 from appliance.dicom import part10
-from appliance.disk.layout import Layout
 from appliance.erasure.act import erasures_of
 from appliance.errors import ErasureError
 from appliance.health import backups
-from appliance.index import database, migrate
 from appliance.index import schema as t
 from appliance.index.extent import Subject
-from appliance.intake.take import Intake
 from appliance.settings import Settings
 from tests.kit.dicom import ct_study
-from tests.promises.erasing import CHECKOUT, PATIENT, Box, bytes_below
+from tests.promises.erasing import CHECKOUT, PATIENT, Box, bytes_below, empty_box
 from tests.unit.intake.given import LITTLE, bytes_of
 
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
@@ -35,16 +32,8 @@ EARLIER = datetime.now(UTC) - timedelta(hours=1)
 def box(tmp_path: Path) -> Iterator[Box]:
     """A node's folder, on which nothing runs."""
     settings = Settings(home=tmp_path / "node")
-    settings.home.mkdir()
-    db = database.connect(settings)
-    migrate.migrate(db)
-    layout = Layout(settings.data_root)
-    layout.make()
-    (tmp_path / "scratch").mkdir()
-    intake = Intake(db, layout, "BROOKBOX")
-    yield Box(settings, db, intake, tmp_path / "scratch")
-    intake.close()
-    db.close()
+    with empty_box(settings, tmp_path / "scratch") as made:
+        yield made
 
 
 def cli(box: Box, *words: str) -> Any:

@@ -46,6 +46,19 @@ def received(bench: Bench, ds: Dataset, syntax: str = LITTLE) -> Kept:
         intake.close()
 
 
+def send_inputs(bench: Bench, study: dict[str, Dataset], port: int) -> None:
+    """Start the router on a job that ended, whose inputs go to this port."""
+    bench.route(
+        {
+            "destinations": {"p0": {"ae_title": "PACS0", "host": "127.0.0.1", "port": port}},
+            "rules": [{"name": "all", "to": ["p0"], "what": "input"}],
+        }
+    )
+    study_uid = next(iter(study.values())).StudyInstanceUID
+    bench.ended_job([], study_uid=study_uid, inputs=tuple(study))
+    bench.start()
+
+
 @pytest.mark.parametrize("syntax", [LITTLE, IMPLICIT])
 def test_bi_02_an_input_that_is_replaced_in_that_moment_is_sent_all_the_same(
     bench: Bench, syntax: str
@@ -65,15 +78,7 @@ def test_bi_02_an_input_that_is_replaced_in_that_moment_is_sent_all_the_same(
         return 0x0000
 
     with scp(answer, *CONTEXTS) as (port, asked):
-        bench.route(
-            {
-                "destinations": {"p0": {"ae_title": "PACS0", "host": "127.0.0.1", "port": port}},
-                "rules": [{"name": "all", "to": ["p0"], "what": "input"}],
-            }
-        )
-        bench.ended_job([], study_uid=next(iter(study.values())).StudyInstanceUID,
-                        inputs=tuple(study))  # fmt: skip
-        bench.start()
+        send_inputs(bench, study, port)
         [delivery] = bench.wait_for("delivered")
     assert delivery.attempt == 1
     assert sorted(asked) == sorted(study), "each is sent once"
@@ -94,15 +99,7 @@ def test_an_input_that_is_gone_for_good_is_told_as_before(bench: Bench) -> None:
         return 0x0000
 
     with scp(answer, *CONTEXTS) as (port, _):
-        bench.route(
-            {
-                "destinations": {"p0": {"ae_title": "PACS0", "host": "127.0.0.1", "port": port}},
-                "rules": [{"name": "all", "to": ["p0"], "what": "input"}],
-            }
-        )
-        bench.ended_job([], study_uid=next(iter(study.values())).StudyInstanceUID,
-                        inputs=tuple(study))  # fmt: skip
-        bench.start()
+        send_inputs(bench, study, port)
         [delivery] = bench.wait_for("gave_up")
     assert "Its file is not on this node any more." in delivery.message
     assert sorted(one.state for one in bench.instances(delivery.id)) == ["failed", "sent"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,13 +11,11 @@ import sqlalchemy as sa
 
 from appliance.errors import JobError, NotFound
 from appliance.index import (
-    database,
     deliveries,
     events,
     former,
     job_list,
     jobs,
-    migrate,
     rebuild,
     unknown_sends,
 )
@@ -27,7 +24,6 @@ from appliance.index.carried import Sends
 from appliance.index.database import Database
 from appliance.index.deliveries import Delivery
 from appliance.index.rebuild import CaughtUp
-from appliance.settings import Settings
 from tests.unit.index.test_rebuild import again, queue, told
 
 NOW = datetime.fromisoformat("2026-03-01T00:00:00+00:00")
@@ -35,12 +31,9 @@ LATER = NOW + timedelta(hours=1)
 
 
 @pytest.fixture
-def back(index_settings: Settings) -> Iterator[Database]:
+def back(empty: Database) -> Database:
     """The index of the backup, once it is put back."""
-    db = database.connect(Settings(home=index_settings.home / "second"))
-    migrate.migrate(db)
-    yield db
-    db.close()
+    return empty
 
 
 def ended(db: Database, study: str, *, routed: bool = True, **values: object) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,12 +15,10 @@ from appliance.errors import IndexUnavailable
 from appliance.index import (
     arrivals,
     catalog,
-    database,
     deliveries,
     former,
     job_numbers,
     jobs,
-    migrate,
     rebuild,
     story,
 )
@@ -31,7 +29,6 @@ from appliance.index.former import Former
 from appliance.index.jobs import NewJob
 from appliance.index.rebuild import Rebuilt, StoredFile, Told
 from appliance.index.states import Ending
-from appliance.settings import Settings
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -128,15 +125,6 @@ def contents(db: Database) -> dict[str, list[Any]]:
         found = {table.name: sorted(connection.execute(sa.select(table)).all()) for table in tables}
         found["receptions"] = sorted(connection.execute(receptions).all())
     return {name: [tuple(row) for row in rows] for name, rows in found.items()}
-
-
-@pytest.fixture
-def empty(index_settings: Settings, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A second index, of SQLite, to rebuild from an index of either engine."""
-    db = database.connect(Settings(home=index_settings.home / "second"))
-    migrate.migrate(db)
-    yield db
-    db.close()
 
 
 def test_the_files_give_the_same_index_again(db: Database, empty: Database) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,24 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from appliance.index import catalog, database, events, job_records, jobs, migrate, rebuild
+from appliance.index import catalog, events, job_records, jobs, rebuild
 from appliance.index import schema as t
 from appliance.index.database import Database
 from appliance.index.events import Event
 from appliance.index.rebuild import StoredFile, Told
-from appliance.settings import Settings
 from tests.unit.index.test_rebuild import LATER, NOW, again, fill, header, queue, stored, told
 
 SOON = NOW + timedelta(minutes=1)
-
-
-@pytest.fixture
-def empty(index_settings: Settings) -> Iterator[Database]:
-    """A second index, of SQLite, to rebuild from an index of either engine."""
-    db = database.connect(Settings(home=index_settings.home / "second"))
-    migrate.migrate(db)
-    yield db
-    db.close()
 
 
 def received(study: str, name: str, called: str = "MONTAGE") -> StoredFile:
