@@ -11,6 +11,7 @@ from appliance.index import database, migrate
 from tests.faults.checker import Evidence, check
 from tests.kit.node import Node
 from tests.kit.scripts import QUICK
+from tests.kit.waiting import wait_for
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -36,6 +37,7 @@ def test_a_node_goes_on_with_the_data_of_an_earlier_version(tmp_path: Path, file
         node.wait_for_stream("QUICK")
         node.cli("jobs", "run-again", str(jobs[0].id))
         node.wait_for_jobs(3, "succeeded")
+        wait_for(lambda: all(job.routed_at for job in node.jobs()), "the router has looked at all")
         assert check(Evidence(node.layout.root, node.db, logs=[node.out])) == []
     finally:
         node.stop()
