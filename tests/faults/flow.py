@@ -96,7 +96,8 @@ class Town:
         # What a process needs at all it has loaded once a study has gone through.
         flow = self.flow()
         wait_for(lambda: flow.studies > 2, "studies flow")
-        assert self.settle(flow) == []
+        found = self.settle(flow)
+        assert not found, f"{found}\n{self.node.story()}"
         self._before = usage(self.node.family())
 
     def stop(self) -> None:
