@@ -85,7 +85,9 @@ class Growth:
         counted = added[cut:-cut]
         return statistics.mean(counted) if counted else 0.0
 
-    def findings(self, window: int, *settled: str) -> list[str]:
+    def findings(
+        self, window: int, *settled: str, most_bytes_a_job: int = MOST_BYTES_A_JOB
+    ) -> list[str]:
         """Say what grew between the first and the last `window` jobs, by a tenth or by the job.
 
         What is added with each job counts for the programs that are `settled`; none named: all.
@@ -105,7 +107,7 @@ class Growth:
             if now.private_bytes > was.private_bytes * 1.1:
                 told.append(f"{name}: {was.private_bytes} bytes, then {now.private_bytes}")
             added = self.bytes_a_job(name)
-            if added > MOST_BYTES_A_JOB and (not settled or name in settled):
+            if added > most_bytes_a_job and (not settled or name in settled):
                 told.append(f"{name}: {added:.0f} bytes more with each job")
         return told
 
