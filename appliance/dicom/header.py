@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.dicom import marks, text
 from appliance.dicom.names import is_uid
-from appliance.dicom.structure import encoding_of, look_through
+from appliance.dicom.structure import Walked, encoding_of, look_through
 from appliance.errors import CannotUnderstand, DoesNotMatch
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
@@ -50,15 +50,15 @@ class Header:
     marks: tuple[str, ...] = ()  # codes of dicom.marks
 
 
-_CHARACTER_SET = 0x00080005
+CHARACTER_SET, SOP_INSTANCE_UID, INSTANCE_NUMBER = 0x00080005, 0x00080018, 0x00200013
 _UIDS = {
     "sop_class_uid": (0x00080016, "SOP Class UID"),
-    "sop_instance_uid": (0x00080018, "SOP Instance UID"),
+    "sop_instance_uid": (SOP_INSTANCE_UID, "SOP Instance UID"),
     "study_uid": (0x0020000D, "Study Instance UID"),
     "series_uid": (0x0020000E, "Series Instance UID"),
 }
 _TEXTS = {
-    "instance_number": 0x00200013,
+    "instance_number": INSTANCE_NUMBER,
     "patient_id": 0x00100020,
     "patient_name": 0x00100010,
     "birth_date": 0x00100030,
@@ -74,8 +74,8 @@ _TEXTS = {
     "series_description": 0x0008103E,
     "body_part": 0x00180015,
 }
-_WANTED = marks.PIXEL_TAGS.union(
-    [_CHARACTER_SET, *_TEXTS.values(), *(tag for tag, _ in _UIDS.values())]
+WANTED = marks.PIXEL_TAGS.union(
+    [CHARACTER_SET, *_TEXTS.values(), *(tag for tag, _ in _UIDS.values())]
 )
 
 
@@ -91,18 +91,27 @@ def read_header(
     """
     encoding = encoding_of(transfer_syntax_uid)
     with opened(data_set) as buffer:
-        walked = look_through(buffer, encoding, _WANTED)
-    values = walked.values
-    given = given or {}
+        walked = look_through(buffer, encoding, WANTED)
+    return header_of(walked, transfer_syntax_uid, given)
+
+
+def header_of(
+    walked: Walked, transfer_syntax_uid: str, given: Mapping[int, str] | None = None
+) -> Header:
+    """Make the header of what a walk to the end of a data set found.
+
+    Raises CannotUnderstand and DoesNotMatch as `read_header` does.
+    """
+    value_of = walked.values.get
     uids = {
-        field: _uid(values, tag, name, given.get(tag, "")) for field, (tag, name) in _UIDS.items()
+        field: _uid(value_of(tag, b""), tag, name, given) for field, (tag, name) in _UIDS.items()
     }
-    encodings = text.encodings_of(values.get(_CHARACTER_SET, b""))
-    texts = {field: text.decode(values.get(tag, b""), encodings) for field, tag in _TEXTS.items()}
+    encodings = text.encodings_of(value_of(CHARACTER_SET, b""))
+    texts = {field: text.decode(value_of(tag, b""), encodings) for field, tag in _TEXTS.items()}
     found = marks.marks_of(
         walked,
         transfer_syntax_uid,
-        is_implicit_agreed=encoding.is_implicit,
+        is_implicit_agreed=encoding_of(transfer_syntax_uid).is_implicit,
         uids=uids.values(),
         patient_id=texts["patient_id"],
         texts=texts.values(),
@@ -128,9 +137,9 @@ def opened(source: Buffer | Path) -> Iterator[memoryview]:
             yield view
 
 
-def _uid(values: Mapping[int, bytes], tag: int, name: str, given: str) -> str:
+def _uid(value: bytes, tag: int, name: str, given: Mapping[int, str] | None) -> str:
     where = f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
-    uid = values.get(tag, b"").rstrip(b"\0 ").lstrip(b" ").decode("ascii", "replace") or given
+    uid = stripped(value) or (given or {}).get(tag, "")
     if not uid:
         raise DoesNotMatch(
             f"{where} is absent or empty.", remedy="have the sender fill it, and send again"
@@ -141,3 +150,8 @@ def _uid(values: Mapping[int, bytes], tag: int, name: str, given: str) -> str:
             remedy="have the sender give it a valid UID, and send again",
         )
     return uid
+
+
+def stripped(value: bytes) -> str:
+    """Give the text of a UID's value without what pads it."""
+    return value.rstrip(b"\0 ").lstrip(b" ").decode("ascii", "replace")

@@ -64,7 +64,7 @@ def marks_of(
     """Give the codes of what is not as it should be, in the order of `WORDS`.  Never raises."""
     found = {
         NO_PATIENT_ID: not patient_id,
-        LEADING_ZEROS: any(_has_leading_zeros(uid) for uid in uids),
+        LEADING_ZEROS: any(has_leading_zeros(uid) for uid in uids),
         ODD_LENGTHS: walked.has_odd_lengths,
         SHORT_PIXELS: _is_short(walked, transfer_syntax_uid),
         OTHER_ENCODING: walked.is_implicit != is_implicit_agreed,
@@ -89,11 +89,21 @@ def pixel_bytes(values: Mapping[int, bytes], byte_order: ByteOrder) -> int:
     return (rows * columns * samples * bits * _frames(values) + 7) // 8
 
 
-def _is_short(walked: Walked, transfer_syntax_uid: str) -> bool:
+def least_pixel_bytes(values: Mapping[int, bytes], transfer_syntax_uid: str) -> int:
+    """Give how many bytes Pixel Data of defined length have to have; 0 when that is not known."""
     byte_order = _NATIVE.get(transfer_syntax_uid)
-    if byte_order is None or walked.native_pixel_bytes is None or walked.is_cut:
+    return pixel_bytes(values, byte_order) if byte_order else 0
+
+
+def has_leading_zeros(uid: str) -> bool:
+    """Say whether a component of a UID has them, which PS3.5 9.1 forbids."""
+    return any(len(part) > 1 and part.startswith("0") for part in uid.split("."))
+
+
+def _is_short(walked: Walked, transfer_syntax_uid: str) -> bool:
+    if walked.native_pixel_bytes is None or walked.is_cut:
         return False
-    return walked.native_pixel_bytes < pixel_bytes(walked.values, byte_order)
+    return walked.native_pixel_bytes < least_pixel_bytes(walked.values, transfer_syntax_uid)
 
 
 def _number(values: Mapping[int, bytes], tag: int, byte_order: ByteOrder) -> int:
@@ -107,7 +117,3 @@ def _frames(values: Mapping[int, bytes]) -> int:
     text = values.get(FRAMES, b"").strip(b"\0 ")
     # Longer than any IS: int() would take its time over a million digits.
     return int(text) if 0 < len(text) <= 12 and text.isdigit() and int(text) > 0 else 1
-
-
-def _has_leading_zeros(uid: str) -> bool:
-    return any(len(part) > 1 and part.startswith("0") for part in uid.split("."))

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.dicom import marks
-from appliance.dicom.header import Buffer, Header, opened, read_header
+from appliance.dicom.header import Buffer, Header, opened
 from appliance.dicom.names import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from appliance.dicom.structure import guess_transfer_syntax
+from appliance.dicom.walker import read_whole
 from appliance.errors import CannotUnderstand
 
 _PREFIX = bytes(128) + b"DICM"
@@ -70,6 +71,31 @@ def encode(meta: FileMeta) -> bytes:
     return _PREFIX + _element(0x0000, b"UL", struct.pack("<L", len(body))) + body
 
 
+class Prefix:
+    """What stands before a data set when all but its SOP Instance UID is known: made once."""
+
+    __slots__ = ("_after", "_before", "_length")
+
+    def __init__(self, meta: FileMeta) -> None:
+        """Take what `encode` would write; `meta.sop_instance_uid` does not count."""
+        # Elements stand in order of their tags: it goes behind (0002,0002).
+        self._before = _element(0x0001, b"OB", b"\x00\x01") + _element(
+            0x0002, b"UI", meta.sop_class_uid.encode("ascii", "replace")
+        )
+        self._after = b"".join(
+            _element(element, vr, value.encode("ascii", "replace"))
+            for field, (element, vr) in _ELEMENTS.items()
+            if element > 0x0003 and (value := getattr(meta, field))
+        )
+        self._length = len(self._before) + len(self._after)
+
+    def of(self, sop_instance_uid: str) -> bytes:
+        """Give the preamble, the prefix and File Meta of one instance."""
+        mine = _element(0x0003, b"UI", sop_instance_uid.encode("ascii", "replace"))
+        length = _element(0x0000, b"UL", struct.pack("<L", self._length + len(mine)))
+        return b"".join((_PREFIX, length, self._before, mine, self._after))
+
+
 def address_of(host: str, port: int) -> str:
     """Write a presentation address of the upper layer protocol (PS3.10 7.1.1.1)."""
     if not host:
@@ -115,7 +141,7 @@ def read_meta(source: Buffer | Path) -> tuple[FileMeta, int]:
 def read_file(source: Buffer | Path) -> tuple[FileMeta, Header, int]:
     """Read a Part 10 file or a bare data set: File Meta, header, where the data set begins.
 
-    Raises CannotUnderstand and DoesNotMatch as `read_header` does.
+    Raises CannotUnderstand and DoesNotMatch as `header.read_header` does.
     """
     with opened(source) as view:
         meta, start = read_meta(view)
@@ -127,7 +153,7 @@ def read_file(source: Buffer | Path) -> tuple[FileMeta, Header, int]:
 
 def header_of(data_set: memoryview, meta: FileMeta) -> Header:
     """Read a data set behind its File Meta, which may tell of a mark that nothing else shows."""
-    header = read_header(data_set, meta.transfer_syntax_uid)
+    header = read_whole(data_set, meta.transfer_syntax_uid)
     is_ours = meta.private_creator_uid == IMPLEMENTATION_CLASS_UID
     if is_ours and meta.private_information == marks.COERCED:
         return replace(header, marks=(*header.marks, marks.COERCED))

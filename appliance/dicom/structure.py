@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from pydicom._dicom_dict import DicomDictionary
@@ -28,19 +29,19 @@ MOST_INFLATED_BYTES = 64 * 1024 * 1024
 # Elements cost time, and in a deflated data set a sender gets a thousand for one byte.
 MOST_INFLATED_ELEMENTS = 100_000
 _MOST_PADDING = 1_000_000
-_LONGEST_VALUE = 1 << 16
+LONGEST_VALUE = 1 << 16
 _STEPS_BETWEEN_LOOKS = 10_000
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 
-_UNDEFINED = 0xFFFFFFFF
-_DELIMITERS = _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_SEQUENCES = frozenset(tag for tag, known in DicomDictionary.items() if known[0] == "SQ")
-_PIXEL_DATA = {0x7FE00010, 0x7FE00008, 0x7FE00009}
-_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-_SHORT = {
+UNDEFINED = 0xFFFFFFFF
+DELIMITERS = _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+SEQUENCES = frozenset(tag for tag, known in DicomDictionary.items() if known[0] == "SQ")
+PIXEL_DATA = {0x7FE00010, 0x7FE00008, 0x7FE00009}
+LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+SHORT = {
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
     b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
 }  # fmt: skip
@@ -89,6 +90,7 @@ class Listener(Protocol):
         """Hear of one fragment of pixel data."""
 
 
+@lru_cache(maxsize=64)
 def encoding_of(transfer_syntax_uid: str) -> Encoding:
     """Give the encoding of a transfer syntax; private ones are explicit little endian."""
     return Encoding(
@@ -101,7 +103,7 @@ def encoding_of(transfer_syntax_uid: str) -> Encoding:
 def guess_transfer_syntax(start: bytes) -> str:
     """Guess the transfer syntax of a data set that says none, from its first 8 bytes."""
     little, big = struct.unpack_from("<H", start)[0], struct.unpack_from(">H", start)[0]
-    if bytes(start[4:6]) in _LONG | _SHORT:
+    if bytes(start[4:6]) in LONG | SHORT:
         return "1.2.840.10008.1.2.1" if little <= big else _BIG_ENDIAN
     return _IMPLICIT
 
@@ -230,7 +232,7 @@ class _Walk:
         return self._item(frame, tag)
 
     def _element(self, frame: _Frame, tag: int) -> bool:
-        if tag in _DELIMITERS:
+        if tag in DELIMITERS:
             if tag == _ITEM_END and frame.end is None:
                 self._at += 8
                 self._leave()
@@ -241,7 +243,7 @@ class _Walk:
         if self._places and len(self._frames) == 1:
             self._note_gaps(tag)
         vr, length, start = self._header(frame, tag)
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             return self._enter_undefined(frame, tag, vr, start)
         end = start + length
         if length & 1:
@@ -266,8 +268,8 @@ class _Walk:
         """Take down what is asked of a top-level element; the walk still stands before it."""
         if tag in self._wanted:
             # A header's value is short; one that is not must not fill the memory.
-            self._found.values[tag] = bytes(self._buffer[start : min(end, start + _LONGEST_VALUE)])
-        if tag in _PIXEL_DATA:
+            self._found.values[tag] = bytes(self._buffer[start : min(end, start + LONGEST_VALUE)])
+        if tag in PIXEL_DATA:
             self._found.native_pixel_bytes = end - start
         if tag in self._places:
             self._found.places[tag] = (self._at, end)
@@ -286,16 +288,16 @@ class _Walk:
         vr: bytes
         short: int
         vr, short = self._vr.unpack_from(self._buffer, at + 4)
-        if vr in _SHORT or at + 12 > frame.limit:
+        if vr in SHORT or at + 12 > frame.limit:
             return vr, short, at + 8
         length = self._long.unpack_from(self._buffer, at + 8)[0]
-        self._found.has_unknown_vrs |= vr not in _LONG
-        is_long = vr in _LONG or (short == 0 and at + 12 + length <= frame.limit)
+        self._found.has_unknown_vrs |= vr not in LONG
+        is_long = vr in LONG or (short == 0 and at + 12 + length <= frame.limit)
         return (vr, length, at + 12) if is_long else (vr, short, at + 8)
 
     def _enter_undefined(self, frame: _Frame, tag: int, vr: bytes, start: int) -> bool:
         self._at = start
-        if tag in _PIXEL_DATA and len(self._frames) == 1 and vr != b"SQ":
+        if tag in PIXEL_DATA and len(self._frames) == 1 and vr != b"SQ":
             self._enter(_Frame("fragments", None, frame.limit, frame.is_implicit), tag)
             return True
         if vr not in (b"SQ", b"UN") and not frame.is_implicit:
@@ -314,7 +316,7 @@ class _Walk:
         if tag != _ITEM:
             raise _refused(f"{_name(tag)} stands at byte {self._at} where an item belongs")
         start = self._at + 8
-        if length == _UNDEFINED and frame.kind == "sequence":
+        if length == UNDEFINED and frame.kind == "sequence":
             self._at = start
             self._enter(_Frame("data set", None, frame.limit, frame.is_implicit), tag)
             self._notice_encoding()
@@ -358,7 +360,7 @@ class _Walk:
         vr: bytes = self._vr.unpack_from(self._buffer, at + 4)[0]
         if not frame.is_implicit:
             frame.is_implicit = not (vr.isalpha() and vr.isupper()) and self._order == "<"
-        elif vr in _LONG or vr in _SHORT:
+        elif vr in LONG or vr in SHORT:
             length = self._long.unpack_from(self._buffer, at + 4)[0]
             frame.is_implicit = at + 8 + length <= frame.limit
 
@@ -377,7 +379,7 @@ def _zeros_at_end(buffer: memoryview) -> int:
 
 def _vr_of(tag: int) -> bytes:
     """Give the value representation of an implicit element, as far as a walk must know it."""
-    return b"SQ" if tag in _SEQUENCES else b"UN"
+    return b"SQ" if tag in SEQUENCES else b"UN"
 
 
 def _name(tag: int) -> str:
