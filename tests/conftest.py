@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from appliance.index.database import Database
 from appliance.settings import Index, Settings
 from appliance.worker.container import Docker
-from tests.kit import engine, indexes, postgres, require
+from tests.kit import engine, indexes, postgres, require, scu
+
+scu.wait_before_each_message()
 
 
 @pytest.fixture(scope="session")

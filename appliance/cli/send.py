@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -50,22 +49,27 @@ def echo(asked: Asked, to: str, calling: str) -> int:
 @click.option("--calling", default="", help="The AE title to call as; the node's own by default.")
 @pass_asked
 def store(asked: Asked, to: str, paths: tuple[Path, ...], calling: str) -> int:
-    """Send files, or all files of folders, to another node."""
+    """Send files, or all files of folders, to another node.
+
+    Each goes as it is; one whose transfer syntax the node does not take is decoded.
+    """
+    from appliance.cli import send_progress
     from appliance.router.send_files import send_files
     from appliance.router.store_scu import SENT, WARNING
 
     settings = asked.settings()
     files = list(_files(paths))
     destination = destination_of(to, settings, calling)
-    with _progress(len(files), quiet=asked.as_json) as advance:
-        results = send_files(files, destination, settings, on_progress=lambda _: advance())
+    with send_progress.shown(len(files), quiet=asked.as_json) as progress:
+        results = send_files(files, destination, settings, on_progress=progress.note)
     failed = [one for one in results if one.kind not in (SENT, WARNING)]
     if asked.as_json:
         show.as_json(results)
         return 1 if failed or not files else 0
     for one in failed:
         show.note(f"{one.outgoing.path}: {show.printable(one.sentence)}")
-    click.echo(f"{len(results) - len(failed)} of {len(results)} files were sent to {destination}.")
+    sent = f"{len(results) - len(failed)} of {len(results)} files were sent to {destination}"
+    click.echo(f"{sent}: {progress.summary()}")
     return 1 if failed or not files else 0
 
 
@@ -106,18 +110,3 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
             yield from sorted(file for file in path.rglob("*") if file.is_file())
         else:
             yield path
-
-
-@contextlib.contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error while files are sent."""
-    if quiet:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    parts = (TextColumn("sending"), BarColumn(), MofNCompleteColumn())
-    with Progress(*parts, console=Console(stderr=True)) as bar:
-        task = bar.add_task("sending", total=total)
-        yield lambda: bar.advance(task)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from appliance.dicom import statuses
 from appliance.errors import AssociationFailed
 from appliance.index.deliveries import Delivery, Sent
+from appliance.router.decoding import WAS_DECODED
 from appliance.settings import Router
 
 DELIVERED, RETRY, GIVE_UP = "delivered", "retry", "give up"
@@ -104,6 +105,9 @@ def _in_state(attempt: Attempt, state: str) -> list[Sent]:
 def _sent_sentence(attempt: Attempt) -> str:
     count = len(attempt.instances)
     said = f"{_instances(count)} sent to {attempt.peer}."
+    if decoded := sum(1 for one in attempt.instances if WAS_DECODED in one.message):
+        which = "1 of them was" if decoded == 1 else f"{decoded} of them were"
+        said += f" {which} decoded, since it does not take the transfer syntax."
     if warnings := _in_state(attempt, "warning"):
         said += f" {len(warnings)} with a warning: {words_of(warnings[0])}"
     return said

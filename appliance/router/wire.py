@@ -3,25 +3,33 @@
 pynetdicom's SCU waits for ever in `send` when the peer stops reading, and keeps a
 whole instance in memory; so PDUs pass through here, and pynetdicom's codecs are used
 for negotiation only.
+
+The socket blocks, and the kernel ends each wait after half a second: that asks whether
+to go on as often as a poll before each call would, and costs nothing while bytes flow.
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
 
+from appliance.dicom import pdu
 from appliance.errors import AssociationFailed
 from appliance.router.own_node import Address
 
-ABORT = 0x07
 # Responses and A-ASSOCIATE-AC are short; a longer announcement is a lie.
 LONGEST_PDU_BYTES = 256 * 1024
-_SLICE_SECONDS = 0.5
-_RECEIVE_BUFFER = 65536
+_WAIT = struct.pack("@ll", 0, 500_000)  # a struct timeval
+_RECEIVE_BYTES = 16384
+# What the kernel takes at once (IOV_MAX of Linux), less what may be cut.
+_MOST_PIECES = 1000
+# A slow line is no deaf peer: the patience begins anew with each so many bytes.
+_PROGRESS_BYTES = 65536
+
+Piece = bytes | bytearray | memoryview
 
 
 class Wire:
@@ -32,54 +40,80 @@ class Wire:
         self._socket = connection
         self._must_end = must_end
         self._received = bytearray()
+        connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(_SLICE_SECONDS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _WAIT)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _WAIT)
 
-    def send(self, pdu: bytes | bytearray, patience_seconds: float) -> None:
-        """Send all of it; AssociationFailed when the peer does not take it in time."""
-        deadline = time.monotonic() + patience_seconds
-        rest = memoryview(pdu)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except TimeoutError:
+    def send(self, pieces: Sequence[Piece], patience_seconds: float) -> None:
+        """Send all of them, in one call to the kernel where it takes them.
+
+        AssociationFailed when the peer does not take them in time.
+        """
+        for start in range(0, len(pieces), _MOST_PIECES):
+            some = pieces[start : start + _MOST_PIECES]
+            left = sum(map(len, some))
+            deadline = time.monotonic() + patience_seconds
+            taken = 0
+            while left:
+                try:
+                    sent = self._socket.sendmsg(some)
+                except BlockingIOError:
+                    self._check_time(deadline, "did not take what was sent", patience_seconds)
+                    continue
+                except OSError as error:
+                    raise self._lost(error) from error
+                left -= sent
+                if not left:
+                    break
+                some = _rest(some, sent)
+                taken += sent
+                if taken >= _PROGRESS_BYTES:
+                    deadline, taken = time.monotonic() + patience_seconds, 0
                 self._check_time(deadline, "did not take what was sent", patience_seconds)
-            except OSError as error:
-                raise self._lost(error) from error
 
     def read_pdu(self, patience_seconds: float) -> tuple[int, bytes]:
         """Wait for one PDU; give its type and what follows its length."""
         deadline = time.monotonic() + patience_seconds
-        kind, _, length = struct.unpack(">BBL", self._take(6, deadline, patience_seconds))
+        self._wait_for(pdu.HEAD_BYTES, deadline, patience_seconds)
+        kind, length = pdu.read_head(self._received)
         if length > LONGEST_PDU_BYTES or not 1 <= kind <= 7:
             raise AssociationFailed(
                 f"{self.peer} sent what is not DICOM (PDU type {kind}, {length} bytes).",
                 remedy="check that a DICOM node listens at that address and port",
             )
-        return kind, self._take(length, deadline, patience_seconds)
+        end = pdu.HEAD_BYTES + length
+        self._wait_for(end, deadline, patience_seconds)
+        body = bytes(self._received[pdu.HEAD_BYTES : end])
+        del self._received[:end]
+        return kind, body
 
     def has_ended(self) -> bool:
         """Say whether the peer has sent an abort, or nothing more will come."""
-        if not self._received and select.select([self._socket], [], [], 0)[0]:
-            with contextlib.suppress(OSError):
-                first = self._socket.recv(1, socket.MSG_PEEK)
-                return first in (b"", bytes([ABORT]))
+        if self._received:
+            return self._received[0] == pdu.ABORT
+        try:
+            first = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
             return True
-        return self._received[:1] == bytes([ABORT])
+        return first in (b"", bytes([pdu.ABORT]))
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
-    def _take(self, count: int, deadline: float, patience_seconds: float) -> bytes:
+    def _wait_for(self, count: int, deadline: float, patience_seconds: float) -> None:
+        """Receive until so many bytes are there."""
         while len(self._received) < count:
             # Linux answers late unless asked each time; DCMTK writes each response in
             # two parts and waits 40 ms for that answer.
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             try:
-                some = self._socket.recv(_RECEIVE_BUFFER)
-            except TimeoutError:
+                some = self._socket.recv(_RECEIVE_BYTES)
+            except BlockingIOError:
                 self._check_time(deadline, "did not answer", patience_seconds)
                 continue
             except OSError as error:
@@ -89,9 +123,6 @@ class Wire:
             self._received += some
             if time.monotonic() > deadline:
                 self._check_time(deadline, "did not answer", patience_seconds)
-        taken = bytes(self._received[:count])
-        del self._received[:count]
-        return taken
 
     def _check_time(self, deadline: float, what: str, patience_seconds: float) -> None:
         if self._must_end():
@@ -130,6 +161,15 @@ def connect(
         except OSError as error:
             problem = error
     raise AssociationFailed(_why_not(peer, problem, patience_seconds), remedy=_what_to_try(problem))
+
+
+def _rest(pieces: Sequence[Piece], sent: int) -> list[Piece]:
+    """Give what is left of some pieces when so many bytes are gone."""
+    for number, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:], *pieces[number + 1 :]]
+        sent -= len(piece)
+    return []
 
 
 def _why_not(peer: str, problem: OSError | None, patience_seconds: float) -> str:

@@ -34,8 +34,8 @@ class Orthanc:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Orthanc]:
-    """Lend an empty Orthanc."""
+def running(folder: Path, more: dict[str, Any] | None = None) -> Iterator[Orthanc]:
+    """Lend an empty Orthanc; `more` are settings of it."""
     folder.mkdir(parents=True)
     one = Orthanc("ORTHANC", free_port(), free_port())
     settings = {
@@ -43,7 +43,7 @@ def running(folder: Path) -> Iterator[Orthanc]:
         "IndexDirectory": str(folder / "db"), "DicomAet": one.ae_title, "DicomPort": one.port,
         "HttpPort": one.http_port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True, "DicomAlwaysAllowEcho": True, "DicomCheckCalledAet": False,
-        "UnknownSopClassAccepted": True, "Plugins": [],
+        "UnknownSopClassAccepted": True, "Plugins": [], **(more or {}),
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(settings))
     program = require.program("Orthanc", "orthanc")

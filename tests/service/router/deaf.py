@@ -31,7 +31,12 @@ class DeafAfterAccept:
                 return
             self._open.append(one)
             one.recv(65536)
-            one.sendall(_accept())
+            one.sendall(accepting())
+
+    @property
+    def has_accepted(self) -> bool:
+        """Say whether an association is open."""
+        return bool(self._open)
 
     def close(self) -> None:
         self._server.close()
@@ -39,7 +44,8 @@ class DeafAfterAccept:
             one.close()
 
 
-def _accept() -> bytes:
+def accepting() -> bytes:
+    """Encode an A-ASSOCIATE-AC that takes CT in Explicit VR Little Endian."""
     from pynetdicom.pdu import A_ASSOCIATE_AC
     from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification
     from pynetdicom.presentation import build_context
