@@ -96,6 +96,13 @@ class Receiver:
         "A missing SOP Instance, Series or Study UID is made, and answered 0xB000, not 0xA900",
         live=True,
     )
+    durability: str = setting(
+        "committed",
+        "committed: an image is on the disk before it is answered; none: in the kernel's memory, "
+        "so that a power cut loses the last seconds of what was answered, or leaves it empty",
+        choices=("committed", "none"),
+        live=True,
+    )
     reserve_gb: float = setting(
         5.0,
         "Space always left free (1 GB is 10^9 bytes); below it associations are refused (2,3,1)",
@@ -110,6 +117,24 @@ class Receiver:
     )
     network_timeout_seconds: float = setting(
         120.0, "Silence after which a connection is closed as lost", low=1
+    )
+    header_timeout_seconds: float = setting(
+        10.0, "Patience for the first bytes of a connection, and for a TLS handshake", low=0.1
+    )
+    pdu_timeout_seconds: float = setting(
+        30.0, "Patience for the rest of a PDU; the time over which its pace is judged", low=1
+    )
+    least_bytes_a_second: int = setting(
+        1000, "An instance that comes more slowly is cut off; 0 is no limit", low=0, live=True
+    )
+    max_connections_per_address: int = setting(
+        16, "Connections of one address at once; 0 is no limit", low=0, live=True
+    )
+    tls_port: int = setting(0, "TCP port for DICOM over TLS; 0 is none", low=0, high=65535)
+    tls_certificate_file: str = setting("", "PEM file of the node's certificate and its chain")
+    tls_key_file: str = setting("", "PEM file of its key, without a password")
+    tls_ca_file: str = setting(
+        "", "PEM file of CAs: peers must show a certificate that one of them signed"
     )
     stuck_seconds: float = setting(
         120.0,

@@ -16,6 +16,7 @@ from appliance.errors import BrookboxError, IndexUnavailable, RoutingError, Sett
 from appliance.health import machine_checks, node_checks, node_lock
 from appliance.health.alert_findings import with_alerts
 from appliance.health.finding import Finding, is_well, ok, warn, wrong
+from appliance.health.reception import check_reception
 from appliance.health.sender_checks import check_senders
 from appliance.housekeeper import clock
 from appliance.index import alerts
@@ -87,6 +88,7 @@ def _with_index(settings: Settings, db: Database | None, runs: bool) -> Iterable
         yield from node_checks.check_queue(settings)
     if db is not None:
         yield from node_checks.check_processes(db, runs)
+    yield from check_reception(settings)
     newest = node_checks.newest_time(db) if db is not None else None
     yield from machine_checks.check_clocks(newest, clock.why_stopped(run), datetime.now(UTC))
     yield from node_checks.check_quarantine(settings, datetime.now(UTC))

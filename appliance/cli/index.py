@@ -221,7 +221,9 @@ def _tell_made(made: Made) -> None:
 
 def _changed(db: Database, layout: Layout) -> Iterator[str]:
     from appliance.disk.studies import dataset_digest
+    from appliance.intake.digests import fill_missing
 
+    fill_missing(db, layout)
     with db.read() as connection:
         for path, digest in file_check.instance_digests(connection):
             file = layout.root / path

@@ -4,6 +4,8 @@ Each process has a folder of its own there and holds a lock on it (flock(2), whi
 the kernel gives back when the process dies, whatever killed it).  So whoever gets
 the lock may take the folder over, and never touches what a living process writes.
 A file has its final name once it is whole and synced; before that it is `….part`.
+A `….part` that has a second name, in studies/, is whole too: the direct road links
+after the last byte, and leaves this name until its row is committed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ NOBODY = 65534
 
 _CHUNK = 1 << 20
 _LEFT = "left"
-_PART = ".part"
+PART = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,21 @@ class Incoming:
         self._root = folder
         self._folder, self._lock = _own_folder(folder)
 
+    @property
+    def folder(self) -> Path:
+        """Name it."""
+        return self._folder
+
+    @property
+    def descriptor(self) -> int:
+        """Give it open, for calls that take names relative to a folder."""
+        return self._lock
+
     def write(self, head: bytes, data_set: memoryview, association_id: str) -> Written:
         """Write and sync one file: `head`, then the data set; NoSpace leaves nothing behind."""
-        safe = association_id if re.fullmatch(r"[0-9A-Za-z-]{1,32}", association_id) else ""
-        name = f"{safe}.{new_id()}"
+        name = new_name(association_id)
         path = self._folder / name
-        part = self._folder / (name + _PART)
+        part = self._folder / (name + PART)
         try:
             with plain_errors("An instance could not be written"):
                 digest = write_synced(part, head, data_set)
@@ -71,15 +82,30 @@ class Incoming:
             if path.stat().st_nlink < 2:
                 path.unlink()
                 return
-            left = self._root / _LEFT
-            left.mkdir(mode=0o700, exist_ok=True)
-            path.rename(left / path.name)
+            give_up(self._root, path, is_answered=False)
 
     def close(self) -> None:
         """Let the folder go."""
         with suppress(OSError):
             self._folder.rmdir()
         os.close(self._lock)
+
+
+def give_up(root: Path, path: Path, *, is_answered: bool = True) -> None:
+    """Move a whole file of a living process to where the next adoption finds it.
+
+    One that was not answered keeps its `.part`: adoption looks closer at what may be torn.
+    """
+    left = root / _LEFT
+    with suppress(OSError):
+        left.mkdir(mode=0o700, exist_ok=True)
+        path.rename(left / (path.name.removesuffix(PART) if is_answered else path.name))
+
+
+def new_name(association_id: str) -> str:
+    """Make a name for a file of an association; names sort by time within one."""
+    safe = association_id if re.fullmatch(r"[0-9A-Za-z-]{1,32}", association_id) else ""
+    return f"{safe}.{new_id()}"
 
 
 def write_synced(path: Path, head: bytes, data_set: memoryview) -> str:
@@ -121,7 +147,7 @@ def files_in(folder: Path) -> list[Path]:
     """List the whole files of an abandoned folder; half-written ones are removed."""
     whole = []
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(_PART):
+        if path.name.endswith(PART) and path.stat().st_nlink < 2:
             path.unlink(missing_ok=True)
         else:
             whole.append(path)
@@ -138,6 +164,9 @@ def _own_folder(root: Path) -> tuple[Path, int]:
         folder = root / f"p-{new_id()}"
         with plain_errors("incoming/ cannot be used"):
             folder.mkdir(mode=0o700)
+            if os.geteuid() == 0:  # what is made in it has the group that containers read with
+                os.chown(folder, -1, NOBODY)
+                folder.chmod(0o2700)
             lock = _lock(folder)
         if lock is not None:
             return folder, lock

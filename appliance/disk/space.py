@@ -51,13 +51,31 @@ def reserve_bytes(space: Space, reserve_gb: float, reserve_percent: float) -> in
     return int(max(reserve_gb * DISK_GB, space.total_bytes * reserve_percent / 100))
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What must stay free; `inodes` is 0 where the file system does not count them."""
+
+    bytes: int
+    inodes: int
+
+    def is_undercut(self, folder: Path) -> bool:
+        """Look at the volume of a folder, in one call and no more."""
+        found = os.statvfs(folder)
+        if found.f_bavail * found.f_frsize < self.bytes:
+            return True
+        return found.f_files > 0 and found.f_favail < self.inodes
+
+
+def floor(space: Space, reserve_gb: float, reserve_percent: float) -> Floor:
+    """Give the reserve in bytes and inodes."""
+    inodes = max(_FEWEST_INODES, int(space.inodes * reserve_percent / 100)) if space.inodes else 0
+    return Floor(reserve_bytes(space, reserve_gb, reserve_percent), inodes)
+
+
 def is_short(space: Space, reserve_gb: float, reserve_percent: float) -> bool:
     """Say whether bytes or inodes have come down to the reserve."""
-    if space.inodes and space.free_inodes < max(
-        _FEWEST_INODES, space.inodes * reserve_percent / 100
-    ):
-        return True
-    return space.free_bytes < reserve_bytes(space, reserve_gb, reserve_percent)
+    least = floor(space, reserve_gb, reserve_percent)
+    return space.free_bytes < least.bytes or bool(space.inodes and space.free_inodes < least.inodes)
 
 
 def mark_degraded(layout: Layout, why: str) -> None:

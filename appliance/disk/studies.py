@@ -19,6 +19,7 @@ from appliance.disk.sync import plain_errors, sync_path
 from appliance.errors import CannotUnderstand
 
 _MOST_REMEMBERED = 10_000
+_CHUNK = 1 << 18
 
 
 class Studies:
@@ -117,3 +118,17 @@ def dataset_digest(path: Path) -> str:
         _, start = part10.read_meta(view)
         with view[start:] as data_set:
             return hashlib.sha256(data_set).hexdigest()
+
+
+def have_same_data_set(one: Path, other: Path) -> bool:
+    """Say whether two files hold the same data set, byte for byte; OSError, CannotUnderstand.
+
+    Cheaper than a digest of each, and other threads run meanwhile.
+    """
+    with one.open("rb", buffering=0) as mine, other.open("rb", buffering=0) as others:
+        mine.seek(part10.read_meta(one)[1])
+        others.seek(part10.read_meta(other)[1])
+        while chunk := mine.read(_CHUNK):
+            if others.read(len(chunk)) != chunk:
+                return False
+        return not others.read(1)

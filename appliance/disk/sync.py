@@ -16,9 +16,7 @@ from pathlib import Path
 from appliance.errors import DiskError, NoSpace, SyncFailed
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_SYNC_REMEDY = (
-    "look at dmesg and at the disk, then restart the node: it takes no studies until then"
-)
+SYNC_REMEDY = "look at dmesg and at the disk, then restart the node: it takes no studies until then"
 
 
 def sync_file(descriptor: int) -> None:
@@ -27,8 +25,18 @@ def sync_file(descriptor: int) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno in _FULL:
-            raise _no_space(error) from error
-        raise SyncFailed(f"A file could not be synced: {error}.", remedy=_SYNC_REMEDY) from error
+            raise no_space(error) from error
+        raise SyncFailed(f"A file could not be synced: {error}.", remedy=SYNC_REMEDY) from error
+
+
+def sync_data(descriptor: int) -> None:
+    """Sync an open file's bytes and length, or an open folder's names."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise no_space(error) from error
+        raise SyncFailed(f"A file could not be synced: {error}.", remedy=SYNC_REMEDY) from error
 
 
 def sync_path(path: Path) -> None:
@@ -47,12 +55,18 @@ def plain_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise _no_space(error) from error
-        raise DiskError(f"{what}: {error.strerror or error}.", remedy="brookbox doctor") from error
+        raise plain_error(what, error) from error
 
 
-def _no_space(error: OSError) -> NoSpace:
+def plain_error(what: str, error: OSError) -> DiskError:
+    """Give our error for one of the system's, as `plain_errors` does."""
+    if error.errno in _FULL:
+        return no_space(error)
+    return DiskError(f"{what}: {error.strerror or error}.", remedy="brookbox doctor")
+
+
+def no_space(error: OSError) -> NoSpace:
+    """Give our error for a full volume."""
     return NoSpace(
         f"The data volume is full: {error.strerror}.",
         remedy="make room on it, or lower housekeeper.high_percent; brookbox status shows what "

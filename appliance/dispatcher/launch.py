@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.amounts import count
+from appliance.disk.layout import Layout
 from appliance.dispatcher.accepts import accepted, in_words
 from appliance.dispatcher.completeness import Verdict
 from appliance.index import arrival_list, arrivals, catalog, events, job_list, jobs
@@ -22,6 +23,7 @@ from appliance.index.catalog import Instance
 from appliance.index.database import Connection, Database
 from appliance.index.jobs import Job, NewJob
 from appliance.index.states import ACTIVE, PRIORITIES
+from appliance.intake.digests import filled
 from appliance.streams.info import StreamInfo
 
 
@@ -52,13 +54,15 @@ def launch(
     with db.read() as connection:
         received = _received(connection, arrival)
         wanted = _wanted(connection, root, arrival, info, received)
+    # What the direct road kept may have none yet; computed outside the transaction.
+    wanted = filled(db, Layout(root), wanted)
     digest = input_digest(wanted) if wanted else ""
     try:
         with db.write() as connection:
             launched = _settle(connection, arrival, verdict, info, on_resend, wanted, digest, now)
             # Asked once the arrival is closed, when nothing can be added to it any more.  Its
             # last time alone does not tell: what began to come earlier may be in only now.
-            if _received(connection, arrival) != received:
+            if _contents(_received(connection, arrival)) != _contents(received):
                 raise _SomethingCame
     except _SomethingCame:
         return None
@@ -99,6 +103,11 @@ def _received(connection: Connection, arrival: OpenArrival) -> list[Instance]:
     )
 
 
+def _contents(instances: Sequence[Instance]) -> list[tuple[str, str, datetime]]:
+    """Say which contents these are; a digest that was filled in since changes none."""
+    return [(one.sop_instance_uid, one.path, one.received_at) for one in instances]
+
+
 def _settle(
     connection: Connection,
     arrival: OpenArrival,
@@ -117,8 +126,7 @@ def _settle(
     if not wanted:
         note = _why_nothing(len(_received(connection, arrival)), info, conflicts)
     elif twin is not None and (
-        twin.state in ACTIVE
-        or (on_resend == "show" and job_list.has_its_results(connection, twin))
+        twin.state in ACTIVE or (on_resend == "show" and job_list.has_its_results(connection, twin))
     ):
         job_id, note = twin.id, _identical(twin, conflicts)
         if not verdict.incomplete and jobs.came_whole(connection, twin.id, arrival.id):

@@ -20,7 +20,8 @@ from appliance.dicom import part10
 from appliance.dicom.header import Header, opened
 from appliance.dicom.names import uids_in
 from appliance.disk import incoming
-from appliance.disk.layout import Layout
+from appliance.disk.layout import Layout, instance_path
+from appliance.disk.studies import Studies
 from appliance.errors import InstanceRefused
 from appliance.index.extent import Subject
 
@@ -134,8 +135,13 @@ def in_incoming(layout: Layout, matcher: Matcher) -> Iterator[Path]:
 
 def remove_from_incoming(layout: Layout, matcher: Matcher) -> int:
     """Remove all of it; how many files there were."""
-    removed = 0
+    removed, studies = 0, Studies(layout)
     for path in in_incoming(layout, matcher):
+        # Linked before its row was made: nobody else would find its other name.
+        with suppress(InstanceRefused):
+            header = part10.read_file(path)[1]
+            uids = header.study_uid, header.series_uid, header.sop_instance_uid
+            studies.unlink_if_same(instance_path(*uids), path)
         path.unlink(missing_ok=True)
         removed += 1
     return removed

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from appliance.index import schema as t
 from appliance.index.catalog import Instance
-from appliance.index.database import Database, insert_new
+from appliance.index.database import Database, insert_new, insert_new_all
+from appliance.index.reception import Reception, touch
 from appliance.index.states import Ending
 
 
@@ -33,21 +34,14 @@ class Association:
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
-    """That an instance came: for whom, from whom, when.
+class AssociationEnd:
+    """How an association ended, and how many instances were answered well and ill over it."""
 
-    `is_conflict`: with other content than what is kept, so that it is in quarantine.
-    """
-
-    sop_instance_uid: str
-    study_uid: str
-    series_uid: str
-    called_ae_title: str
-    calling_ae_title: str
-    address: str
-    association_id: str
-    received_at: datetime
-    is_conflict: bool = False
+    id: str
+    ending: str
+    at: datetime
+    instances: int
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +87,18 @@ class ClosedArrival:
 
 def open_association(db: Database, association: Association) -> None:
     """Note that an association was accepted."""
-    values = {name: getattr(association, name) for name in Association.__slots__}
     with db.write() as connection:
-        connection.execute(
-            sa.insert(t.associations).values(
-                **values, last_activity_at=association.opened_at, instances=0, failures=0
-            )
-        )
+        open_associations(connection, [association])
+
+
+def open_associations(connection: sa.Connection, opened: Sequence[Association]) -> None:
+    """Note that associations were accepted; those that are noted already stay as they are."""
+    rows = [
+        {name: getattr(one, name) for name in Association.__slots__}
+        | {"last_activity_at": one.opened_at, "instances": 0, "failures": 0}
+        for one in opened
+    ]
+    insert_new_all(connection, t.associations, rows)
 
 
 def count_open_associations(db: Database) -> int:
@@ -124,11 +123,28 @@ def close_association(
 ) -> None:
     """Note how an association ended; the first ending stays."""
     with db.write() as connection:
-        connection.execute(
-            sa.update(t.associations)
-            .where(t.associations.c.id == id, t.associations.c.closed_at.is_(None))
-            .values(closed_at=now, ending=ending, instances=instances, failures=failures)
+        note_ends(connection, [AssociationEnd(id, ending, now, instances, failures)])
+
+
+def note_ends(connection: sa.Connection, ends: Sequence[AssociationEnd]) -> None:
+    """Do as `close_association` does for many, in a transaction of the caller's."""
+    c = t.associations.c
+    statement = (
+        sa.update(t.associations)
+        .where(c.id == sa.bindparam("of"), c.closed_at.is_(None))
+        .values(
+            closed_at=sa.bindparam("at"),
+            ending=sa.bindparam("as"),
+            instances=sa.bindparam("kept"),
+            failures=sa.bindparam("failed"),
         )
+    )
+    rows = [
+        {"of": e.id, "at": e.at, "as": e.ending, "kept": e.instances, "failed": e.failures}
+        for e in ends
+    ]
+    if rows:
+        connection.execute(statement, rows)
 
 
 def receiving_processes(db: Database) -> set[str]:
@@ -161,7 +177,7 @@ def receive(connection: sa.Connection, reception: Reception, level: str | None) 
     arrival_id = None
     if level is not None:
         series_uid = reception.series_uid if level == "series" else ""
-        arrival_id = _touch(connection, reception, series_uid)
+        arrival_id = touch(connection, reception, series_uid)
     facts = {name: getattr(reception, name) for name in Reception.__slots__ if name != "series_uid"}
     insert_new(connection, t.receptions, {**facts, "arrival_id": arrival_id})
     return arrival_id
@@ -304,53 +320,6 @@ def learn_quiet(
             .where(t.senders.c.calling_ae_title == calling_ae_title)
             .values(**values)
         )
-
-
-def _touch(connection: sa.Connection, reception: Reception, series_uid: str) -> int:
-    a = t.arrivals.c
-    key = {
-        "called_ae_title": reception.called_ae_title,
-        "study_uid": reception.study_uid,
-        "series_uid": series_uid,
-        "state": "open",
-    }
-    where = [getattr(a, name) == value for name, value in key.items()]
-    now = reception.received_at
-    touch = (
-        sa.update(t.arrivals)
-        .where(*where)
-        .values(
-            last_instance_at=sa.case(
-                (a.last_instance_at < now, sa.literal(now, t.Utc)), else_=a.last_instance_at
-            )
-        )
-    )
-    if connection.execute(touch).rowcount == 0:
-        made = insert_new(
-            connection,
-            t.arrivals,
-            {
-                **key,
-                "opened_at": now,
-                "last_instance_at": now,
-                "reason": "",
-                "incomplete": False,
-                "digest": "",
-                "note": "",
-            },
-        )
-        if not made:  # another worker opened it between the two statements
-            connection.execute(touch)
-    arrival_id: int = connection.execute(sa.select(a.id).where(*where)).scalar_one()
-    link = {"arrival_id": arrival_id, "association_id": reception.association_id}
-    if not insert_new(connection, t.arrival_associations, {**link, "last_instance_at": now}):
-        c = t.arrival_associations.c
-        connection.execute(
-            sa.update(t.arrival_associations)
-            .where(c.arrival_id == arrival_id, c.association_id == reception.association_id)
-            .values(last_instance_at=now)
-        )
-    return arrival_id
 
 
 def _bringers(connection: sa.Connection, where: Any) -> dict[int, list[Bringer]]:

@@ -110,14 +110,14 @@ def add_instance(
 
     Raises StudyGoing when the study is being erased.
     """
-    if not insert_new(connection, t.studies, _study_values(header, now)):
+    if not insert_new(connection, t.studies, study_values(header, now)):
         check_not_going(connection, header.study_uid)
         connection.execute(
             sa.update(t.studies)
             .where(t.studies.c.study_uid == header.study_uid, t.studies.c.last_received_at < now)
             .values(last_received_at=now)
         )
-    insert_new(connection, t.series, _series_values(header))
+    insert_new(connection, t.series, series_values(header))
     values = {
         "sop_instance_uid": header.sop_instance_uid,
         "series_uid": header.series_uid,
@@ -149,8 +149,9 @@ def replace_content(
             i.sop_instance_uid == kept.sop_instance_uid,
             i.series_uid == header.series_uid,
             i.study_uid == header.study_uid,
+            # Not by its digest, which may be filled in meanwhile: a path has one content.
             i.path == kept.path,
-            i.dataset_sha256 == kept.dataset_sha256,
+            i.received_at == kept.received_at,
             i.made_by_job.is_(None),
         )
         .values(**_content_values(header, path, size_bytes, dataset_sha256, now))
@@ -258,7 +259,8 @@ def claimed(connection: sa.Connection, study_uid: str, series_uid: str) -> Claim
     )
 
 
-def _study_values(header: Header, now: datetime) -> dict[str, object]:
+def study_values(header: Header, now: datetime) -> dict[str, object]:
+    """Give a study's row, from the header of its first instance."""
     return {
         "study_uid": header.study_uid,
         "patient_id": header.patient_id,
@@ -291,7 +293,8 @@ def _content_values(
     }
 
 
-def _series_values(header: Header) -> dict[str, object]:
+def series_values(header: Header) -> dict[str, object]:
+    """Give a series' row, from the header of its first instance."""
     return {
         "series_uid": header.series_uid,
         "study_uid": header.study_uid,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,12 @@ _PRAGMAS = (
     ("secure_delete", 1),
 )
 
+_LOCK_ALL = sa.text(
+    "SELECT count(pg_advisory_xact_lock(hashtext(one))) FROM "
+    "(SELECT one FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS given(one, at) "
+    "ORDER BY at) AS ordered"
+)
+
 
 class Database:
     """An engine, and the two kinds of transaction that this project uses."""
@@ -52,6 +58,12 @@ class Database:
     def is_sqlite(self) -> bool:
         """Say which of the two engines this is."""
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """Name SQLite's file; None with PostgreSQL."""
+        found = self.engine.url.database
+        return Path(found) if self.is_sqlite and found else None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -77,6 +89,11 @@ class Database:
             connection.execute(
                 sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name}
             )
+
+    def lock_all(self, connection: sa.Connection, names: Sequence[str]) -> None:
+        """Do as `lock` does for many names at once, in the order in which they are given."""
+        if not self.is_sqlite and names:
+            connection.execute(_LOCK_ALL, {"names": list(names)})
 
     def close(self) -> None:
         """Give every connection back."""
@@ -214,6 +231,14 @@ def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any
     insert = _insert(connection, table).values(**values).on_conflict_do_nothing()
     # Not by rowcount: with a generated id SQLAlchemy does not keep it on PostgreSQL.
     return connection.execute(insert.returning(*table.primary_key)).first() is not None
+
+
+def insert_new_all(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert rows in one statement, but for those with a key that is there."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> _SqliteInsert | _PostgresqlInsert:

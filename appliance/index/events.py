@@ -43,21 +43,34 @@ def append(
     **facts: object,
 ) -> None:
     """Add one event; `kind` is a constant such as `association refused`."""
-    connection.execute(
-        sa.insert(t.events).values(
-            at=now,
-            kind=kind,
-            who=who,
-            study_uid=study_uid,
-            job_id=job_id,
-            sentence=sentence,
-            facts=json.dumps(facts, default=str),
-        )
-    )
+    made = row(kind, sentence, now, who=who, study_uid=study_uid, job_id=job_id, **facts)
+    connection.execute(sa.insert(t.events).values(**made))
+
+
+def row(
+    kind: str,
+    sentence: str,
+    now: datetime,
+    *,
+    who: str = "",
+    study_uid: str = "",
+    job_id: int | None = None,
+    **facts: object,
+) -> dict[str, object]:
+    """Make the row of an event, for `append_all`."""
+    return {
+        "at": now,
+        "kind": kind,
+        "who": who,
+        "study_uid": study_uid,
+        "job_id": job_id,
+        "sentence": sentence,
+        "facts": json.dumps(facts, default=str),
+    }
 
 
 def append_all(connection: sa.Connection, told: Sequence[Mapping[str, Any]]) -> None:
-    """Add events that were told elsewhere before, in one statement; each is a whole row."""
+    """Add events in one statement; each is a whole row."""
     if told:
         connection.execute(sa.insert(t.events), told)
 

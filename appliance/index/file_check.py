@@ -26,7 +26,8 @@ def instance_paths(connection: sa.Connection) -> Iterator[str]:
 
 
 def instance_digests(connection: sa.Connection) -> Iterator[tuple[str, str]]:
-    """Give the path and the SHA-256 of the data set of every instance."""
-    query = sa.select(t.instances.c.path, t.instances.c.dataset_sha256).order_by(t.instances.c.path)
+    """Give the path and the SHA-256 of the data set of every instance that has one yet."""
+    i = t.instances.c
+    query = sa.select(i.path, i.dataset_sha256).where(i.dataset_sha256 != "").order_by(i.path)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield row.path, row.dataset_sha256

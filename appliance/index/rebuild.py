@@ -28,11 +28,11 @@ from appliance.index import (
     unknown_sends,
 )
 from appliance.index import schema as t
-from appliance.index.arrivals import Reception
 from appliance.index.carried import Carried, Sends, carry_over
 from appliance.index.database import Database
 from appliance.index.former import Former, Subject, settled
 from appliance.index.job_records import Records, supersede_older
+from appliance.index.reception import Reception
 from appliance.index.states import ACTIVE, ENDED
 
 NOT_IN_FILES = (

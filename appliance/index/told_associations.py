@@ -7,13 +7,18 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from appliance.index import schema as t
-from appliance.index.arrivals import Reception
 from appliance.index.database import insert_new
+from appliance.index.reception import Reception
 from appliance.index.states import Ending
 
 
-def add(connection: sa.Connection, reception: Reception, now: datetime) -> None:
-    """Let a study have been brought; how that ended, and what was refused, nobody knows."""
+def add(
+    connection: sa.Connection,
+    reception: Reception,
+    now: datetime,
+    ending: Ending = Ending.UNKNOWN,
+) -> None:
+    """Let a study have been brought, unless that is noted; what was refused nobody knows."""
     values = {
         "id": reception.association_id,
         "called_ae_title": reception.called_ae_title,
@@ -23,7 +28,7 @@ def add(connection: sa.Connection, reception: Reception, now: datetime) -> None:
         "opened_at": reception.received_at,
         "last_activity_at": reception.received_at,
         "closed_at": now,
-        "ending": Ending.UNKNOWN,
+        "ending": ending,
         "instances": 0,
         "failures": 0,
     }

@@ -6,6 +6,9 @@ proportion to what they hold, and others receive meanwhile.  What is whole is fi
 with the reception that its File Meta tells; what is half-written goes; a job's
 staging that was linked but whose attempt is over loses both names, or its row
 shows that it was registered.
+
+A `….part` with a second name in studies/ came over the direct road: it is whole, answered
+or not.  A power cut may have torn it before it was answered: then both names go.
 """
 
 from __future__ import annotations
@@ -23,15 +26,16 @@ from appliance.disk import incoming, quarantine
 from appliance.disk.incoming import Written
 from appliance.disk.layout import Layout
 from appliance.disk.studies import Studies, dataset_digest
-from appliance.disk.sync import plain_errors
+from appliance.disk.sync import plain_errors, sync_path
 from appliance.errors import InstanceRefused, NotFound, StudyGoing
-from appliance.index import catalog, jobs
+from appliance.index import catalog, jobs, told_associations
 from appliance.index.database import Database
 from appliance.index.going import check_not_going
-from appliance.index.states import JobState
+from appliance.index.states import Ending, JobState
 from appliance.intake.arrived import Arrived, Sender, path_of
-from appliance.intake.filing import Filing
+from appliance.intake.filing import Filing, reception_of
 from appliance.intake.take import checked_header, refusal
+from appliance.intake.torn import forget_torn, is_direct, is_torn
 from appliance.settings import Receiver
 from appliance.streams.catalog import Streams
 
@@ -85,7 +89,13 @@ def _adopt_file(
         meta, start = part10.read_meta(path)
         with opened(path) as view, view[start:] as data_set:
             header = checked_header(data_set, meta)
+        if is_direct(path) and is_torn(path):
+            forget_torn(filing, path)
+            return False
     except InstanceRefused as error:
+        if is_direct(path):
+            forget_torn(filing, path)
+            return False
         # Its worker died before it could say so.
         sender = _sender(meta, association_id)
         quarantine.keep(layout, path, refusal(meta, sender, error, now))
@@ -100,6 +110,8 @@ def _adopt_file(
     if filing.is_filed(header, sender.association_id):
         filing.finish(arrived)
     else:
+        sync_path(path)  # a row outlives a power cut: so must its bytes, acknowledged or not
+        _add_association(db, arrived, now)
         # Refused, it is in quarantine then.
         try:
             with suppress(InstanceRefused):
@@ -108,8 +120,18 @@ def _adopt_file(
             if _is_another(db, header):  # filed once that erasure has ended
                 return False
             # It goes with the study that is being erased.
+            filing.unname(header, path)
     path.unlink(missing_ok=True)
     return is_kept
+
+
+def _add_association(db: Database, arrived: Arrived, now: datetime) -> None:
+    """Note who brought it, if the process died before it did so: something may be missing."""
+    if arrived.level is None or quarantine.is_try(arrived.sender.association_id):
+        return
+    with db.write() as connection:
+        brought = reception_of(arrived)
+        told_associations.add(connection, brought, now, Ending.PROCESS_DIED)
 
 
 def _is_another(db: Database, header: Header) -> bool:

@@ -28,7 +28,10 @@ class Alike:
         if key not in self._known:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
-            self._known[key] = _is_same(kept, kept_syntax, came, syntax)
+            # The kept one's digest may not be in its row yet.
+            self._known[key] = holds_bytes(kept, digest) or _is_same(
+                kept, kept_syntax, came, syntax
+            )
         return self._known[key]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.dicom import statuses
 from appliance.dicom.header import Header
@@ -18,10 +19,10 @@ from appliance.disk.quarantine import is_try
 from appliance.disk.studies import Studies
 from appliance.errors import Conflicts, IndexUnavailable, NotFound
 from appliance.index import arrivals, catalog, jobs
-from appliance.index.arrivals import Reception
 from appliance.index.catalog import Instance
 from appliance.index.database import Connection, Database
 from appliance.index.going import check_not_going
+from appliance.index.reception import Reception
 from appliance.intake import identity
 from appliance.intake.alike import Alike
 from appliance.intake.arrived import Arrived, Kept, Sender, path_of
@@ -104,6 +105,14 @@ class Filing:
         if kept is not None and version_of(kept.path) > 1:
             self._aside.replaced(kept, arrived)
 
+    def unname(self, header: Header, path: Path) -> None:
+        """Take the name that a file has in studies/ back, unless a row speaks of it."""
+        with self._db.write() as connection:
+            self._db.lock(connection, f"instance {header.sop_instance_uid}")
+            kept = catalog.find_instance(connection, header.sop_instance_uid)
+            if kept is None or kept.path != path_of(header):
+                self._studies.unlink_if_same(path_of(header), path)
+
     # -- before the transaction ---------------------------------------------------------------
 
     def _name(self, arrived: Arrived, on_conflict: str) -> str | None:
@@ -157,7 +166,7 @@ class Filing:
             return _Filed(fate, kept, why_held=why_held)
         instance = self._row(connection, fate, kept, arrived)
         is_other = fate is not Fate.NEW and self._differs(instance, arrived)
-        reception = _reception(arrived, is_conflict=is_other)
+        reception = reception_of(arrived, is_conflict=is_other)
         level = None if made_by is not None else arrived.level
         arrival_id = arrivals.receive(connection, reception, level)
         return _Filed(fate, instance, arrival_id, made_by)
@@ -210,9 +219,13 @@ class Filing:
             self._studies.sync(kept.path)
 
     def _unname(self, named: str | None, filed: _Filed, arrived: Arrived) -> None:
-        """Take a name back that we gave to our bytes and that no row speaks of."""
-        if named is not None and (filed.instance is None or filed.instance.path != named):
-            self._studies.unlink_if_same(named, arrived.written.path)
+        """Take names back that we gave to our bytes and that no row speaks of.
+
+        The direct road links before anybody judges, to the place of a first content.
+        """
+        for name in (named, path_of(arrived.header)):
+            if name is not None and (filed.instance is None or filed.instance.path != name):
+                self._studies.unlink_if_same(name, arrived.written.path)
 
     # -- after it -----------------------------------------------------------------------------
 
@@ -274,7 +287,8 @@ def _replace(connection: Connection, kept: Instance, arrived: Arrived) -> None:
         )
 
 
-def _reception(arrived: Arrived, *, is_conflict: bool) -> Reception:
+def reception_of(arrived: Arrived, *, is_conflict: bool = False) -> Reception:
+    """Say that it came."""
     # Of the study that was sent, which is another where the UID was used twice.
     return Reception(
         sop_instance_uid=arrived.header.sop_instance_uid,

@@ -159,11 +159,12 @@ def _checked(
     )
     with opened(copy) as view, view[start:] as data_set:
         size = len(head) + len(data_set)
+        digest = ""
         try:
             digest = write_synced(file, head, data_set)
-        except BaseException:
-            file.unlink(missing_ok=True)
-            raise
+        finally:
+            if not digest:
+                file.unlink(missing_ok=True)
     return StagedResult(header, file, path_of(header), size, digest, name)
 
 

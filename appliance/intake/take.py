@@ -19,6 +19,7 @@ from appliance.disk import quarantine
 from appliance.disk.incoming import Incoming, Written
 from appliance.disk.layout import Layout
 from appliance.disk.resent import Resent
+from appliance.disk.studies import dataset_digest
 from appliance.errors import DoesNotMatch, IndexUnavailable, InstanceRefused
 from appliance.index import catalog, events
 from appliance.index.database import Database
@@ -45,7 +46,7 @@ class Intake:
         self._db = db
         self._layout = layout
         self._node_ae_title = node_ae_title
-        self._incoming = Incoming(layout.incoming)
+        self.incoming = Incoming(layout.incoming)
         self._filing = Filing(db, layout, rules)
         self._rules = rules
         self._resent = Resent(layout)
@@ -94,9 +95,27 @@ class Intake:
                 written, header = self._written(body, meta, abstract_syntax_uid, sender, now)
         return self._file(Arrived(written, header, sender, level, now), accept_identity)
 
+    def keep_written(
+        self,
+        path: Path,
+        meta: part10.FileMeta,
+        start: int,
+        *,
+        sender: Sender,
+        level: str | None,
+        now: datetime,
+        abstract_syntax_uid: str,
+    ) -> Kept:
+        """Do as `keep` with a whole, synced file in incoming/, whose data set is at `start`."""
+        size = path.stat().st_size
+        written = Written(path, size, dataset_digest(path), sender.association_id)
+        with opened(path) as view, view[start:] as body:
+            written, header = self._judged(written, body, meta, abstract_syntax_uid, sender, now)
+        return self._file(Arrived(written, header, sender, level, now), accept_identity=False)
+
     def close(self) -> None:
         """Let this process's folder in incoming/ go."""
-        self._incoming.close()
+        self.incoming.close()
 
     def _written(
         self,
@@ -107,7 +126,19 @@ class Intake:
         now: datetime,
     ) -> tuple[Written, Header]:
         """Write a data set and check it; what is refused goes to quarantine as it was sent."""
-        written = self._incoming.write(part10.encode(meta), body, sender.association_id)
+        written = self.incoming.write(part10.encode(meta), body, sender.association_id)
+        return self._judged(written, body, meta, abstract_syntax_uid, sender, now)
+
+    def _judged(
+        self,
+        written: Written,
+        body: memoryview,
+        meta: part10.FileMeta,
+        abstract_syntax_uid: str,
+        sender: Sender,
+        now: datetime,
+    ) -> tuple[Written, Header]:
+        """Check what is written; where the settings have the node make its UIDs, write it anew."""
         try:
             return written, checked_header(body, meta, abstract_syntax_uid)
         except InstanceRefused as error:
@@ -118,7 +149,7 @@ class Intake:
         written.path.unlink()
         with memoryview(mended) as view:
             meta = part10.as_coerced(meta)
-            written = self._incoming.write(part10.encode(meta), view, sender.association_id)
+            written = self.incoming.write(part10.encode(meta), view, sender.association_id)
             try:
                 return written, checked_header(view, meta, abstract_syntax_uid)
             except InstanceRefused as error:
@@ -132,7 +163,7 @@ class Intake:
         try:
             return coerced(body, meta, sender, self._made_study_of)
         except IndexUnavailable:
-            self._incoming.leave(written.path)
+            self.incoming.leave(written.path)
             raise
 
     def _made_study_of(self, sop_instance_uid: str) -> str:
@@ -147,7 +178,7 @@ class Intake:
             arrived.written.path.unlink(missing_ok=True)  # its bytes are in quarantine
             raise
         except BaseException:
-            self._incoming.leave(arrived.written.path)
+            self.incoming.leave(arrived.written.path)
             raise
         arrived.written.path.unlink(missing_ok=True)
         if kept.arrival_id is not None:

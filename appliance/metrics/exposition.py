@@ -17,6 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 import appliance
+from appliance.disk import behind
+from appliance.disk.layout import Layout
 from appliance.errors import IndexUnavailable, QueueUnavailable
 from appliance.index import alerts, beats, figures, job_list, lanes, totals
 from appliance.index.database import Database
@@ -46,6 +48,7 @@ class _Node(Collector):
         yield _gauge("brookbox_info", "The version", {(appliance.__version__,): 1.0}, "version")
         yield from self._of_index()
         yield from self._of_queue()
+        yield from _of_reception(self._settings)
         yield from _of_volume(self._settings)
 
     def _of_index(self) -> Iterator[Metric]:
@@ -112,6 +115,20 @@ def _of_totals(sums: totals.Totals) -> Iterator[Metric]:
     yield _counter("brookbox_instances_sent", "Instances sent on", sums.sent)
     yield _gauge("brookbox_instances_kept", "Instances that are kept", {(): sums.kept})
     yield _gauge("brookbox_kept_bytes", "What the kept instances take", {(): sums.kept_bytes})
+
+
+def _of_reception(settings: Settings) -> Iterator[Metric]:
+    said = behind.read(Layout(settings.data_root))
+    yield _gauge(
+        "brookbox_rows_behind",
+        "Images that are kept and answered, and have no row in the index yet",
+        {(): sum(one.rows for one in said)},
+    )
+    yield _gauge(
+        "brookbox_rows_behind_seconds",
+        "For how long the oldest of them waits",
+        {(): max((one.seconds for one in said), default=0.0)},
+    )
 
 
 def _of_volume(settings: Settings) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ from appliance.index.catalog import Instance
 from appliance.index.database import Database
 from appliance.index.jobs import Job
 from appliance.intake import results
+from appliance.intake.digests import digest_of
 from appliance.intake.results import StagedResult
 from appliance.worker.output_files import Output, output_files
 from appliance.worker.patients import Patients
@@ -73,7 +74,7 @@ def harvest(db: Database, layout: Layout, job: Job, folder: JobFolder, rules: Ru
         _take(layout, job, output, rules, found)
     if not rules.changes_patient:
         _refuse_strangers(found, job, Patients(layout.root, list(inputs.values()), study))
-    _drop_inputs(found, inputs)
+    _drop_inputs(found, inputs, layout)
     _drop_doubles(found)
     refuse_taken(db, job, found)
     return found
@@ -157,13 +158,14 @@ def _refuse_strangers(found: Harvest, job: Job, patients: Patients) -> None:
             found.refuse(one, "its Patient ID or name is not that of the input")
 
 
-def _drop_inputs(found: Harvest, inputs: Mapping[str, Instance]) -> None:
+def _drop_inputs(found: Harvest, inputs: Mapping[str, Instance], layout: Layout) -> None:
     """Take out what is the input itself, handed on; refuse what only has its UID."""
     for one in list(found.staged):
         source = inputs.get(one.header.sop_instance_uid)
         if source is None:
             continue
-        if source.dataset_sha256 == one.dataset_sha256:
+        digest = source.dataset_sha256 or digest_of(layout, source.path)
+        if digest == one.dataset_sha256:
             found.staged.remove(one)
             one.file.unlink(missing_ok=True)
             found.same_as_input += 1

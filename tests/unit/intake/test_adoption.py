@@ -220,7 +220,7 @@ def test_a_staging_folder_that_its_worker_removes_meanwhile_does_no_harm(
 def test_nothing_of_a_living_process_is_touched(
     db: Database, layout: Layout, streams: Streams, intake: Intake, tmp_path: Path
 ) -> None:
-    held = intake._incoming.write(b"", memoryview(b"being kept"), "a1")
+    held = intake.incoming.write(b"", memoryview(b"being kept"), "a1")
     assert adopt(db, layout, streams, NOW) == 0
     assert held.path.read_bytes() == b"being kept"
     assert bytes_of(ct_slice(), tmp_path)
