@@ -33,10 +33,10 @@ _REJECTS = (
         "There is no room, too many studies wait for the stream, or the address was refused "
         "too often just now; try again later.",
     ),
-    (2, 3, 2, "Too many associations are open; try again later."),
+    (2, 3, 2, "Too many associations, or connections of the address, are open; try again later."),
 )
 _STATUSES = (
-    (statuses.SUCCESS, "The instance and its reception are kept: on the disk, and in the index."),
+    (statuses.SUCCESS, "The instance is kept, see below (`receiver.durability`)."),
     (statuses.COERCED, "The same; it lacked a UID, which the node made (`receiver.coerce`)."),
     (statuses.MARKED, "The same; it is marked, see below (`receiver.warn_of_marks`)."),
     (statuses.NOT_AUTHORISED, "It contradicts what is kept (`receiver.on_conflict: refuse`)."),
@@ -115,7 +115,7 @@ def _overview() -> Iterator[str]:
         "| Storage | yes | yes |",
         "| Query/Retrieve, Storage Commitment, Worklist, Print | no | no |",
         "",
-        "Media interchange: none. Security: no DICOM TLS in this version; see section 6.",
+        "Media interchange: none. Security: DICOM over TLS for reception; see section 6.",
         "",
     )
 
@@ -151,7 +151,9 @@ def _scp(settings: Settings) -> Iterator[str]:
         f"It listens on TCP port {rules.port} of {_where(rules.address)}. The longest PDU it takes",
         f"is {rules.max_pdu_bytes or 'of any length'} bytes; {rules.max_associations} associations",
         f"may be open at once; an instance may be {rules.max_instance_mb} MB long. Asynchronous",
-        "operations, user identity and SOP class extended negotiation are not supported.",
+        "operations, user identity and SOP class extended negotiation are not supported; where",
+        "they are offered they are left out of the answer. Association requests may be 128 KiB",
+        "long; a PDU may be as long as announced, and is answered with A-ABORT when it is longer.",
         "",
         "Accepted abstract syntaxes: Verification (1.2.840.10008.1.1), every Storage SOP class of",
         "section 7, and private or unknown ones. Accepted transfer syntaxes: every one that is",
@@ -169,6 +171,8 @@ def _scp(settings: Settings) -> Iterator[str]:
     yield from (f"| {statuses.store_status(status)} | {when} |" for status, when in _STATUSES)
     yield from (
         "",
+        *_kept(rules),
+        "",
         "An instance that is known already is answered with success and kept once; its reception",
         "is recorded for each called AE title. Two are the same when what they say is the same, in",
         "whatever transfer syntax without compression.",
@@ -183,6 +187,25 @@ def _scp(settings: Settings) -> Iterator[str]:
         "(0002,0017) the calling and Receiving AE Title (0002,0018) the called one, with their",
         "presentation addresses (0002,0026 to 0002,0028).",
         "",
+    )
+
+
+def _kept(rules: Receiver) -> list[str]:
+    """Say what 0x0000 promises, and what it does not."""
+    if rules.durability == "none":
+        return _filled(
+            "Kept means: in the memory of the operating system (`receiver.durability: none`). A "
+            "process that is killed loses nothing that was answered; a power cut may lose what was "
+            "answered in the last seconds, or leave it empty. The row in the index follows within "
+            "100 ms, or once the index can be written."
+        )
+    return _filled(
+        "Kept means: on the disk (`receiver.durability: committed`). The file, its name and every "
+        "folder that was made for it are synced before the answer; a sync that fails is answered "
+        "0xA700, and nothing more is taken until the receiver is started again. The row in the "
+        "index follows within 100 ms, or once the index can be written: neither a killed process "
+        "nor a power cut between the two loses what was answered. When rows are behind for over "
+        "30 s the answer is 0xA700."
     )
 
 
@@ -236,8 +259,12 @@ def _scu(settings: Settings) -> Iterator[str]:
         "",
         "Results, or inputs, go to the destinations of routing.yaml. Each delivery is one",
         "association (several when more than 128 presentation contexts are needed) that proposes",
-        "exactly the pairs of SOP class and transfer syntax of its instances; nothing is",
-        "transcoded. The calling AE title is the destination's `own_ae_title`, by default",
+        "the pairs of SOP class and transfer syntax of its instances, and each of these SOP",
+        "classes in Explicit and Implicit VR Little Endian. An instance goes as it is, byte for",
+        "byte, where its transfer syntax is accepted. Where it is not, it is decoded and goes in",
+        "one of these two; its UID stays, and what was compressed with loss says so: Lossy Image",
+        "Compression (0028,2110) 01 with ratio (0028,2112) and method (0028,2114). Nothing is ever",
+        "compressed. The calling AE title is the destination's `own_ae_title`, by default",
         f"{settings.node.ae_title}.",
         "",
         "| Answer | What the node does |",
@@ -247,7 +274,8 @@ def _scu(settings: Settings) -> Iterator[str]:
         "| 0xA7xx, no answer, transient reject | tried again after "
         f"{rules.first_retry_seconds:g} s, doubling to {rules.longest_retry_minutes:g} min, "
         f"for {rules.give_up_days:g} days |",
-        "| any other status, permanent reject, refused context | given up, and shown |",
+        "| any other status, permanent reject, refused context of what cannot be decoded "
+        "| given up, and shown |",
         "",
         "Only what failed is sent again. Verification is sent by a person:"
         " `brookbox send echo AE@HOST:PORT`.",
@@ -276,12 +304,31 @@ def _network(settings: Settings) -> Iterator[str]:
         "",
         "TCP/IP, IPv4 and IPv6. Timeouts: "
         f"{rules.association_timeout_seconds:g} s for an association request and for release, "
-        f"{rules.network_timeout_seconds:g} s of silence.",
+        f"{rules.network_timeout_seconds:g} s of silence. A connection that says nothing is closed "
+        f"after {rules.header_timeout_seconds:g} s; an instance that comes more slowly than "
+        f"{rules.least_bytes_a_second} bytes a second is cut off. {_crowd(rules)}",
+        _tls(rules),
         "Every character set of PS3.3 C.12.1.1.2 is kept as sent; pages show Unicode.",
         f"Calling AE titles: {', '.join(rules.allow_calling) or 'all may connect'}.",
         f"Addresses: {_addresses(rules)}.",
         "AE titles are no authentication: keep the port inside a protected network.",
         "",
+    )
+
+
+def _crowd(rules: Receiver) -> str:
+    if rules.behind_nat or not rules.max_connections_per_address:
+        return "An address may have any number of connections."
+    return f"An address may have {rules.max_connections_per_address} connections."
+
+
+def _tls(rules: Receiver) -> str:
+    if not rules.tls_port:
+        return "TLS is off (receiver.tls_port); the port for it would be one of its own."
+    asks = "asks for" if rules.tls_ca_file else "does not ask for"
+    return (
+        f"TLS 1.2 and 1.3 on port {rules.tls_port}; the node shows its certificate and {asks} "
+        "the sender's."
     )
 
 

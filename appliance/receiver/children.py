@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -14,12 +13,15 @@ from multiprocessing.process import BaseProcess
 from appliance import logs
 from appliance.lifecycle import Lifecycle
 from appliance.receiver import child
+from appliance.receiver.listener import Listening
 from appliance.receiver.pulse import Pulse
+from appliance.receiver.shared_counts import Table
 from appliance.settings import Settings
 
 _QUICK_DEATH_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _OWN_PAUSE_SECONDS = 5.0
+_BEAT_PATIENCE_SECONDS = 10.0
 _MOST_DEATHS = 100  # kept while the index is away
 _STOP_SECONDS = 36.0  # over the 30 s that a child lets its associations finish
 
@@ -53,10 +55,11 @@ class Death:
 class Children:
     """As many receiving processes as the settings say."""
 
-    def __init__(self, listening: socket.socket, life: Lifecycle) -> None:
+    def __init__(self, listening: Listening, life: Lifecycle) -> None:
         self._listening = listening
         # A child goes on with its copy: a signal between fork and first step is not lost.
         self._life = life
+        self._counted = Table()
         self._seats: list[_Seat] = []
         self.deaths: list[Death] = []  # taken by who tells of them
         self._looked_at = self._excused_until = time.monotonic()
@@ -77,6 +80,7 @@ class Children:
                         seat.number,
                         os.getpid(),
                         seat.pulse,
+                        self._counted,
                     ),
                     name=f"receiver-{seat.number}",
                 )
@@ -96,6 +100,7 @@ class Children:
     def end_stuck(self, patience_seconds: float) -> list[int]:
         """Kill every child that has not been well for so long; their process ids.
 
+        One that says nothing at all has less time: a C-ECHO only ever meets one of them.
         While the parent itself was stopped, or waited for the index, so may the children have.
         """
         now = time.monotonic()
@@ -107,11 +112,12 @@ class Children:
             if seat.process is None or seat.process.pid is None or seat.is_ended:
                 continue
             stuck_seconds = now - max(seat.pulse.well_at(), self._excused_until)
-            if stuck_seconds > patience_seconds:
+            mute_seconds = now - max(seat.pulse.said_at(), self._excused_until)
+            if stuck_seconds > patience_seconds or mute_seconds > _BEAT_PATIENCE_SECONDS:
                 logs.get().error(
                     "a receiving process is stuck, it is ended",
                     pid=seat.process.pid,
-                    seconds=round(stuck_seconds),
+                    seconds=round(max(stuck_seconds, mute_seconds)),
                 )
                 seat.process.kill()
                 seat.is_ended = True
@@ -124,7 +130,7 @@ class Children:
 
     def stop(self) -> None:
         """Close the port, let every child finish, then make sure that none is left."""
-        self._listening.close()
+        self._listening.shut()
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         for seat in self._seats:
@@ -156,6 +162,7 @@ class Children:
             self.deaths = [*self.deaths[1 - _MOST_DEATHS :], death]
         seat.process.close()
         seat.process = None
+        self._counted.wipe(seat.number)
         return True
 
     def _signal(self, number: int) -> None:

@@ -1,14 +1,14 @@
 """Whether a receiving process is well, told to its parent through memory that both share.
 
 A process that deadlocks still lives, and its socket is the others' too: a C-ECHO tells nothing of
-it while the others answer.  So it says since when it has been well: until now, unless its accept
-loop stands still or a step that it does for a peer does not end.  Waiting for a peer is no step.
-Where not even that can be said, the time stands still as well.
+it while the others answer.  So it says since when it has been well: until now, unless nobody
+accepts any more or a step that it does for a peer does not end.  Waiting for a peer is no step.
+It also says when it said so last: one that says nothing any more is not there at all.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import mmap
 import struct
 import threading
@@ -16,26 +16,45 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+WAITING = math.inf
 _EVERY_SECONDS = 1.0
 # Slower than any disk that a node should run on: a long instance is allowed its time.
-_SLOWEST_BYTES_A_SECOND = 2_000_000
+SLOWEST_BYTES_A_SECOND = 2_000_000
 
 
 class Pulse:
     """A time of the monotonic clock, which is one clock for all processes of a machine."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8)
+        self._memory = mmap.mmap(-1, 16)
         self.set(time.monotonic())
 
     def set(self, well_at: float) -> None:
-        """Say that all was well then."""
-        struct.pack_into("d", self._memory, 0, well_at)
+        """Say that all was well then, and that it is said now."""
+        struct.pack_into("dd", self._memory, 0, well_at, time.monotonic())
 
     def well_at(self) -> float:
-        """Read what was said last."""
+        """Read until when all was well."""
         found: float = struct.unpack_from("d", self._memory, 0)[0]
         return found
+
+    def said_at(self) -> float:
+        """Read when that was said."""
+        found: float = struct.unpack_from("d", self._memory, 8)[0]
+        return found
+
+
+class Step:
+    """What a thread does for a peer since a moment; `WAITING` is that it waits for the peer.
+
+    A thread that takes many steps keeps one of these and sets the time itself: later than
+    the moment where there is much to write.
+    """
+
+    __slots__ = ("since",)
+
+    def __init__(self, since: float = WAITING) -> None:
+        self.since = since
 
 
 class Watch:
@@ -44,30 +63,39 @@ class Watch:
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
         self._accepted_at = time.monotonic()
-        self._steps: dict[int, float] = {}
-        self._numbers = itertools.count()
+        self._steps: dict[Step, None] = {}
 
     def start(self) -> None:
         """Begin to tell the parent, in a thread that ends with the process."""
         threading.Thread(target=self._tell, name="watch", daemon=True).start()
 
     def note_turn(self) -> None:
-        """Note that the accept loop goes round."""
+        """Note that somebody accepts, or waits to."""
         self._accepted_at = time.monotonic()
+
+    def follow(self) -> Step:
+        """Watch the steps of a thread that waits for its peer just now."""
+        step = Step()
+        self._steps[step] = None
+        return step
+
+    def leave(self, step: Step) -> None:
+        """Watch these no longer."""
+        self._steps.pop(step, None)
 
     @contextmanager
     def step(self, bytes_to_write: int = 0) -> Iterator[None]:
         """Watch what is done for a peer meanwhile, and waits for none."""
-        number = next(self._numbers)
-        self._steps[number] = time.monotonic() + bytes_to_write / _SLOWEST_BYTES_A_SECOND
+        step = Step(time.monotonic() + bytes_to_write / SLOWEST_BYTES_A_SECOND)
+        self._steps[step] = None
         try:
             yield
         finally:
-            del self._steps[number]
+            self._steps.pop(step, None)
 
     def well_at(self, now: float) -> float:
         """Say until when all went on."""
-        return min(now, self._accepted_at, *list(self._steps.values()))
+        return min(now, self._accepted_at, *[step.since for step in list(self._steps)])
 
     def _tell(self) -> None:
         while True:

@@ -43,13 +43,12 @@ def run(settings: Settings) -> int:
     try:
         layout.make()
         open_index(settings).close()
-        listening = listener.open_socket(settings.receiver)
+        listening = listener.open_all(settings)
     except BrookboxError as error:
         print(explain(error), file=sys.stderr)
         return 1
     space.clear_degraded(layout)
-    with listening:
-        Parent(settings, life, Children(listening, life)).loop()
+    Parent(settings, life, Children(listening, life)).loop()
     return 0
 
 

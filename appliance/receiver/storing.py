@@ -1,11 +1,13 @@
-"""Answer one C-STORE: the data set goes undecoded to intake, its outcome becomes a status.
+"""Answer one C-STORE of the stock path: the data set goes undecoded to intake.
 
-Success is answered only when `Intake.keep` returned.  This is the boundary of the
-process: an error that nobody foresaw is logged here once, and answered 0x0110.
+Its outcome becomes the status; success is answered only when `Intake.keep` returned.
+This is the boundary of the process: an error that nobody foresaw is logged here once,
+and answered 0x0110.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -18,10 +20,12 @@ from appliance.disk import space
 from appliance.disk.layout import Layout
 from appliance.errors import DiskError, IndexUnavailable, InstanceRefused, NoSpace, SyncFailed
 from appliance.intake.take import Intake
+from appliance.intake.way import Answer
 from appliance.receiver.associations import Associations, OpenAssociation
-from appliance.receiver.pulse import Watch
+from appliance.receiver.pulse import WAITING, Watch
 from appliance.settings import Settings
 
+TOO_LONG = Answer(statuses.OUT_OF_RESOURCES, "longer than receiver.max_instance_mb")
 _LONGEST_COMMENT = 64  # (0000,0902) Error Comment is LO
 
 
@@ -47,41 +51,34 @@ class Storing:
         one = self._associations.find(event.assoc)
         if one is None:  # it was aborted while its last message waited
             return statuses.PROCESSING_FAILURE
-        length, one.message_bytes, one.is_storing = one.message_bytes, 0, True
+        length, one.message_bytes, one.step.since = one.message_bytes, 0, one.last_bytes_at
         with logs.bound(association=one.id), self._watch.step(length):
-            try:
-                status, why = self._keep(event, one)
-            except Exception:  # noqa: BLE001
-                logs.get().exception("instance not kept")
-                status, why = statuses.PROCESSING_FAILURE, "unexpected error, see the node's log"
-        one.note_bytes(0)
-        one.is_storing = False
-        if statuses.is_success(status):
-            one.instances += 1
-        else:
-            one.failures += 1
-        return _response(status, why) if why else status
+            answer = answered(lambda: self._keep(event, one), one.id)
+        one.last_bytes_at = time.monotonic()
+        one.step.since = WAITING
+        one.tally.note_answer(answer.status)
+        return _response(answer) if answer.comment else answer.status
 
-    def _keep(self, event: Any, one: OpenAssociation) -> tuple[int, str]:
+    def _keep(self, event: Any, one: OpenAssociation) -> Answer:
         try:
             return self._take(event, one)
         except InstanceRefused as error:
-            return error.status, str(error)
+            return Answer(error.status, str(error))
         except SyncFailed as error:
             space.mark_degraded(self._layout, str(error))
             logs.get().error("volume degraded", reason=str(error), remedy=error.remedy)
-            return statuses.OUT_OF_RESOURCES, str(error)
+            return Answer(statuses.OUT_OF_RESOURCES, str(error))
         except (DiskError, IndexUnavailable) as error:
             logs.get().error("instance not kept", reason=str(error), remedy=error.remedy)
-            return statuses.OUT_OF_RESOURCES, str(error)
+            return Answer(statuses.OUT_OF_RESOURCES, str(error))
 
-    def _take(self, event: Any, one: OpenAssociation) -> tuple[int, str]:
+    def _take(self, event: Any, one: OpenAssociation) -> Answer:
         request = event.request
         _, abstract_syntax, transfer_syntax = event.context
         most = self._settings().receiver.max_instance_mb * 1_000_000
         with request.DataSet.getbuffer() as data_set:
             if len(data_set) > most:
-                return statuses.OUT_OF_RESOURCES, "longer than receiver.max_instance_mb"
+                return TOO_LONG
             self._look_for_room()
             kept = self._intake.keep(
                 data_set,
@@ -93,11 +90,7 @@ class Storing:
                 level=one.level,
                 now=datetime.now(UTC),
             )
-        one.returned += kept.is_returned
-        one.held += kept.is_held
-        one.conflicts += kept.is_conflict
-        one.coerced += marks.COERCED in kept.marks
-        one.note_study(kept.study_uid)
+        one.tally.note_kept(kept)
         logs.get().debug(
             "instance kept", study=kept.study_uid, instance=kept.sop_instance_uid, note=kept.note
         )
@@ -119,17 +112,26 @@ class Storing:
             )
 
 
-def _answer(found: tuple[str, ...], warns: bool) -> tuple[int, str]:
+def answered(keep: Callable[[], Answer], association_id: str) -> Answer:
+    """Keep an instance of either path; what nobody foresaw is a processing failure."""
+    try:
+        return keep()
+    except Exception:  # noqa: BLE001
+        logs.get().exception("instance not kept", association=association_id)
+        return Answer(statuses.PROCESSING_FAILURE, "unexpected error, see the node's log")
+
+
+def _answer(found: tuple[str, ...], warns: bool) -> Answer:
     """Give the status of an instance that is kept, and what is said beside it."""
     words = "; ".join(marks.in_words(found))
     if marks.COERCED in found:
-        return statuses.COERCED, words
-    return (statuses.MARKED, words) if found and warns else (statuses.SUCCESS, "")
+        return Answer(statuses.COERCED, words)
+    return Answer(statuses.MARKED, words) if found and warns else Answer(statuses.SUCCESS)
 
 
-def _response(status: int, why: str) -> Dataset:
+def _response(answer: Answer) -> Dataset:
     """Give the elements of the C-STORE response (PS3.7 9.3.1.2)."""
     response = Dataset()
-    response.Status = status
-    response.ErrorComment = why.encode("ascii", "replace").decode()[:_LONGEST_COMMENT]
+    response.Status = answer.status
+    response.ErrorComment = answer.comment.encode("ascii", "replace").decode()[:_LONGEST_COMMENT]
     return response

@@ -35,9 +35,9 @@ def _deadlock(*args):
 _owner.{method} = _deadlock
 """
 PLACES = {
-    "accepts nothing": ("listener", "SharedServer", "get_request"),
-    "answers no request": ("acceptor", "Acceptor", "_judge"),
-    "answers no C-STORE": ("storing", "Storing", "_keep"),
+    "serves nobody": ("connections", "Connections", "take"),
+    "answers no request": ("judge", "Judge", "_decide"),
+    "answers no C-STORE": ("hot_loop", "HotLoop", "_keep"),
 }
 
 
@@ -80,7 +80,7 @@ def call_until(is_enough: Callable[[], bool], call: Callable[[], object]) -> Non
 @pytest.mark.parametrize(
     "place",
     [
-        "accepts nothing",
+        "serves nobody",
         pytest.param("answers no request", marks=pytest.mark.long),
         "answers no C-STORE",
     ],
@@ -117,7 +117,7 @@ def test_show_4_receiving_processes_that_all_deadlock_are_started_again(
 def test_show_4_the_other_process_goes_on_while_one_that_deadlocked_is_ended(
     receiver: Receiver, gates: Path
 ) -> None:
-    deadlocking(receiver, "accepts nothing", gates)
+    deadlocking(receiver, "serves nobody", gates)
     before = pids(receiver)
     (gates / "receiver-0").touch()
     call_until(

@@ -24,8 +24,9 @@ from tests.service.receiver.peer import associate, half_a_c_store, wire
 
 DIES = """
 import os, pathlib, signal
-from appliance.disk import incoming, studies
-from appliance.intake import filing, take
+from appliance.disk import commit, part_file
+from appliance.intake import rows
+from appliance.receiver import hot_loop
 armed = pathlib.Path("armed").absolute()
 def die():
     if armed.exists():
@@ -47,8 +48,13 @@ def after(owner, name):
 """
 
 
-def killed_in(receiver: Receiver, step: str, folder: Path) -> list[Path]:
-    """Send three files, the second of which kills its process in a step; give the files."""
+def killed_in(
+    receiver: Receiver, step: str, folder: Path, *, is_answered: bool = False
+) -> list[Path]:
+    """Send three files, the second of which kills its process in a step; give the files.
+
+    `is_answered` says whether that one is answered before, as its row follows the answer.
+    """
     receiver.prelude = f"{DIES}{step}\n"
     receiver.start()
     files = write_study(ct_study(3), folder)
@@ -56,9 +62,12 @@ def killed_in(receiver: Receiver, step: str, folder: Path) -> list[Path]:
     armed = receiver.home / "armed"
     armed.touch()
     report = peers.storescu(files[1:], receiver.port, "ECHO")
-    assert not armed.exists(), "the step was never reached"
-    assert report.acknowledged == []
-    assert report.exit_code != 0
+    wait_for(lambda: not armed.exists(), "the step was reached")
+    if is_answered:
+        assert files[1] in report.acknowledged
+    else:
+        assert report.acknowledged == []
+        assert report.exit_code != 0
     return files
 
 
@@ -109,30 +118,48 @@ def test_ft_02_killed_in_mid_data_set(receiver: Receiver, tmp_path: Path) -> Non
     is_kept_once(receiver, [file])
 
 
-def test_ft_03_killed_when_the_file_is_written_and_not_synced(
+def test_ft_03_killed_when_the_file_is_written_and_not_linked(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    is_kept_once(receiver, killed_in(receiver, "before(incoming, 'sync_file')", tmp_path))
+    is_kept_once(receiver, killed_in(receiver, "before(part_file.PartFile, 'link')", tmp_path))
 
 
-def test_ft_04_killed_when_the_file_is_synced_and_not_linked(
+def test_ft_04_killed_when_the_file_is_linked_and_not_synced(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    is_kept_once(receiver, killed_in(receiver, "before(studies.Studies, 'link')", tmp_path))
+    is_kept_once(receiver, killed_in(receiver, "before(commit.Commit, 'file')", tmp_path))
 
 
-def test_ft_05_killed_when_the_file_is_linked_and_has_no_row(
+def test_ft_05_killed_when_it_is_durable_and_not_answered(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    is_kept_once(receiver, killed_in(receiver, "before(filing.arrivals, 'receive')", tmp_path))
+    is_kept_once(receiver, killed_in(receiver, "after(hot_loop.HotLoop, '_keep')", tmp_path))
 
 
-def test_ft_06_killed_when_the_row_is_there_and_the_answer_is_not(
+def test_ft_06_killed_when_it_is_answered_and_has_no_row(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    files = killed_in(receiver, "after(filing.Filing, 'file')", tmp_path)
+    # Not for the row of the association alone, which may be written before an answer.
+    step = (
+        "whole = rows.Rows._write_batch\n"
+        "def dying(self):\n"
+        "    if self.batch:\n        die()\n"
+        "    whole(self)\n"
+        "rows.Rows._write_batch = dying"
+    )
+    files = killed_in(receiver, step, tmp_path, is_answered=True)
     uid = str(pydicom.dcmread(files[1], stop_before_pixels=True).SOPInstanceUID)
-    assert receiver.instance(uid) is not None
+    wait_for(lambda: receiver.instance(uid) is not None, "what was answered is adopted")
+    is_kept_once(receiver, files)
+
+
+def test_ft_06_killed_when_the_row_is_there_and_its_name_in_incoming_too(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    step = "before(rows.Rows, '_unlink')"
+    files = killed_in(receiver, step, tmp_path, is_answered=True)
+    uid = str(pydicom.dcmread(files[1], stop_before_pixels=True).SOPInstanceUID)
+    wait_for(lambda: receiver.instance(uid) is not None, "what was answered is kept")
     is_kept_once(receiver, files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -131,11 +132,32 @@ class Receiver:
 
     # -- what it knows ------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Wait until what was answered has its rows, which follow within a tenth of a second.
+
+        Not longer than for a moment: while the index is away, or what answered is dead, they
+        do not follow.
+        """
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._is_behind(), "rows follow their answers", 3)
+
+    def _is_behind(self) -> bool:
+        for path in self._incoming():
+            with contextlib.suppress(FileNotFoundError):
+                if path.suffix != ".part" or path.stat().st_nlink > 1:
+                    return True
+        accepted = self.text().count('"event": "association accepted"')
+        with self.db.read() as connection:
+            query = sa.select(sa.func.count()).select_from(schema.associations)
+            return int(connection.scalar(query) or 0) < accepted
+
     def rows(self, table: sa.Table) -> list[Any]:
+        self.settle()
         with self.db.read() as connection:
             return list(connection.execute(sa.select(table)).all())
 
     def instance(self, sop_instance_uid: str) -> catalog.Instance | None:
+        self.settle()
         with self.db.read() as connection:
             return catalog.find_instance(connection, sop_instance_uid)
 
@@ -145,7 +167,16 @@ class Receiver:
     def associations(self) -> list[Any]:
         return self.rows(schema.associations)
 
+    def digested(self) -> list[Any]:
+        """Give the instances once each has its digest, which follows when nobody sends."""
+        return wait_for(
+            lambda: all(row.dataset_sha256 for row in self.instances()) and self.instances(),
+            "each instance has its digest",
+            60,
+        )
+
     def open_arrivals(self) -> list[arrivals.OpenArrival]:
+        self.settle()
         return arrivals.open_arrivals(self.db, datetime(2000, 1, 1, tzinfo=UTC))
 
     def events(self, kind: str) -> list[events.Event]:
@@ -156,6 +187,10 @@ class Receiver:
         return sorted(path for path in self.layout.studies.rglob("*") if path.is_file())
 
     def waiting(self) -> list[Path]:
+        self.settle()
+        return self._incoming()
+
+    def _incoming(self) -> list[Path]:
         return [path for path in self.layout.incoming.rglob("*") if path.is_file()]
 
 

@@ -16,6 +16,7 @@ from tests.kit.waiting import wait_for
 from tests.service.conftest import Receiver
 from tests.service.receiver.peer import (
     associate,
+    ct_slice_with_meta,
     raw_request,
     rejection,
 )
@@ -51,8 +52,10 @@ def test_every_reason_as_the_peer_sees_it(receiver: Receiver) -> None:
                 opened_at=NOW, last_instance_at=NOW,
             )
         )  # fmt: skip
-    assert rejection(receiver, "FULL") == (2, 3, 1)
+    wait_for(lambda: rejection(receiver, "FULL") == (2, 3, 1), "each process has looked again")
     held = [associate(receiver, calling=calling) for calling in ("CT1", "CT2")]
+    for assoc in held:  # one that brings nothing would have to give way after a while
+        assert assoc.send_c_store(ct_slice_with_meta()).Status == 0x0000
     assert rejection(receiver, "ECHO") == (2, 3, 2)
     assert peers.echoscu(receiver.port, "BROOKBOX")
     for assoc in held:
@@ -127,16 +130,21 @@ def test_at_06_a_peer_that_hammers_does_not_fill_the_index(receiver: Receiver) -
 def test_ft_27_an_index_that_is_away_refuses_for_now_and_answers_echo(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    receiver.settings = {"index": {"busy_seconds": 0.5}}
+    receiver.settings = {"index": {"busy_seconds": 0.5}, "receiver": {"processes": 1}}
     receiver.write_settings()
+    receiver.prelude = (
+        "from appliance.intake import writer\nfrom appliance.receiver import load\n"
+        "writer._LONGEST_BEHIND_SECONDS = load._MOST_SECONDS_BEHIND = 2.0\n"
+    )
     receiver.start()
-    files = write_study(ct_study(2), tmp_path)
+    study = [pydicom.dcmread(file) for file in write_study(ct_study(2), tmp_path)]
     assoc = associate(receiver)
     with receiver.db.write():  # somebody holds the index's lock
-        assert assoc.send_c_store(pydicom.dcmread(files[0])).Status == 0xA700
-        assert rejection(receiver, "ECHO") == (2, 3, 1)
+        assert assoc.send_c_store(study[0]).Status == 0x0000, "it is durable, its row follows"
+        wait_for(lambda: assoc.send_c_store(study[1]).Status == 0xA700, "it was away too long")
+        wait_for(lambda: rejection(receiver, "ECHO") == (2, 3, 1), "nobody else is let in")
         assert peers.echoscu(receiver.port, "BROOKBOX")
-    assert assoc.send_c_store(pydicom.dcmread(files[0])).Status == 0x0000
+    wait_for(lambda: assoc.send_c_store(study[1]).Status == 0x0000, "it is kept again")
     assoc.release()
     wait_for(lambda: receiver.associations()[0].closed_at, "it is closed")
-    assert len(receiver.stored()) == 1
+    assert len(receiver.stored()) == len(receiver.instances()) == 2

@@ -66,7 +66,7 @@ def kept_digests(receiver: Receiver) -> set[str]:
     The corpora hold the same instance in several transfer syntaxes: the first is in
     the store; one that is compressed otherwise is in quarantine.
     """
-    rows = {row.dataset_sha256: row.path for row in receiver.instances()}
+    rows = {row.dataset_sha256: row.path for row in receiver.digested()}
     for digest, path in rows.items():
         assert dataset_digest(receiver.layout.root / path) == digest
     aside = [

@@ -31,6 +31,7 @@ def test_a_study_by_storescu_is_kept_and_told(receiver: Receiver, tmp_path: Path
     report = peers.storescu(files, receiver.port, "ECHO")
     assert (report.exit_code, len(report.acknowledged)) == (0, 5)
     assert len(receiver.stored()) == len(receiver.instances()) == 5
+    receiver.digested()
     for ds, file in zip(study, files, strict=True):
         row = receiver.instance(ds.SOPInstanceUID)
         assert row is not None

@@ -122,14 +122,11 @@ def test_a_full_disk_is_out_of_resources_and_what_was_kept_stays(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.prelude = (
-        "import os\nreal, count = os.write, [0]\n"
-        "from appliance.disk import incoming\n"
-        "def full(fd, view):\n"
-        "    import pathlib\n"
+        "import os, pathlib\nreal = os.writev\n"
+        "def writev(fd, views):\n"
         "    if pathlib.Path('full').exists(): raise OSError(28, 'No space left on device')\n"
-        "    os.write(fd, view); return len(view)\n"
-        "def write_all(fd, view): full(fd, view)\n"
-        "incoming._write_all = write_all\n"
+        "    return real(fd, views)\n"
+        "os.writev = writev\n"
     )
     receiver.start()
     files = write_study(ct_study(3), tmp_path)
@@ -159,13 +156,14 @@ def test_ft_22_a_volume_that_runs_full_keeps_what_was_acknowledged_and_recovers(
         assert 5 < len(kept) < 25
         assert len(report.answers) == 40, "the association stays"
         assert "OutOfResources" in report.text
+        # The index has no room either: what was answered waits for it, whole and named.
+        subprocess.run(["mount", "-o", "remount,size=80m", data], check=True)
+        wait_for(lambda: len(receiver.instances()) == len(kept), "the rows follow")
         assert [path for path in receiver.waiting() if path.parent.name != "left"] == []
         for path in kept:
             row = receiver.instance(pydicom.dcmread(path).SOPInstanceUID)
             assert row is not None
             assert dataset_digest(receiver.layout.root / row.path) == dataset_digest(path)
-        assert len(receiver.instances()) == len(kept)
-        subprocess.run(["mount", "-o", "remount,size=80m", data], check=True)
         assert len(peers.storescu(files, receiver.port, "ECHO").acknowledged) == 40
         assert receiver.stop() == 0
     finally:
@@ -179,12 +177,13 @@ def test_a_failed_sync_refuses_all_that_follows_until_the_restart(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.prelude = (
-        "import os\nreal = os.fsync\n"
-        "def fsync(fd):\n"
-        "    import pathlib\n"
-        "    if pathlib.Path('broken').exists(): raise OSError(5, 'Input/output error')\n"
-        "    real(fd)\n"
-        "os.fsync = fsync\n"
+        "import os, pathlib\n"
+        "def failing(real):\n"
+        "    def sync(fd):\n"
+        "        if pathlib.Path('broken').exists(): raise OSError(5, 'Input/output error')\n"
+        "        real(fd)\n"
+        "    return sync\n"
+        "os.fsync, os.fdatasync = failing(os.fsync), failing(os.fdatasync)\n"
     )
     receiver.start()
     files = write_study(ct_study(2), tmp_path)
@@ -194,7 +193,7 @@ def test_a_failed_sync_refuses_all_that_follows_until_the_restart(
     (receiver.home / "broken").unlink()
     assert assoc.send_c_store(pydicom.dcmread(files[1])).Status == 0xA700
     assoc.release()
-    assert rejection(receiver, "ECHO") == (2, 3, 1)
+    wait_for(lambda: rejection(receiver, "ECHO") == (2, 3, 1), "each process has noticed")
     assert "synced" in space.degraded(receiver.layout)
     assert peers.echoscu(receiver.port, "BROOKBOX")
     receiver.stop()
@@ -206,9 +205,9 @@ def test_an_error_of_ours_is_a_processing_failure_logged_once(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.prelude = (
-        "from appliance.intake.filing import Filing\n"
-        "def broken(self, arrived, **words): raise RuntimeError('a mistake of ours')\n"
-        "Filing.file = broken\n"
+        "from appliance.intake.draft import Draft\n"
+        "def broken(self): raise RuntimeError('a mistake of ours')\n"
+        "Draft._keep = broken\n"
     )
     receiver.start()
     report = peers.storescu(write_study(ct_study(1), tmp_path), receiver.port, "ECHO")
