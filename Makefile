@@ -30,7 +30,7 @@ lint:  ## ruff and mypy alone
 
 bench:  ## Timings against the peers, as ratios of interleaved runs
 	@packaging/setup.sh test
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --into benchmarks/README.md
 
 wheel:  ## Build the wheel into dist/
 	@packaging/setup.sh lint

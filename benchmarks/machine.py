@@ -17,6 +17,7 @@ from appliance import __version__
 from benchmarks.plan import NotMeasured
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 # The system's first: a virtual environment may hold other programs of DCMTK's names.
 _PLACES = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:"
 
@@ -35,7 +36,6 @@ def need(program: str, package: str) -> str:
 
 def describe(folder: Path) -> str:
     """Say what machine this is, on which disk the folder is, and what runs."""
-    load = " ".join(f"{one:.2f}" for one in os.getloadavg())
     commit = _said("git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty")
     libraries = [f"{name} {version(name)}" for name in ("pynetdicom", "pydicom", "SQLAlchemy")]
     peers = [_said(name, "--version") for name in ("storescu", "Orthanc", "gearmand", "docker")]
@@ -44,9 +44,10 @@ def describe(folder: Path) -> str:
             f"date     {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             f"machine  {_processor()}, {psutil.cpu_count()} cores, "
             f"{psutil.virtual_memory().total / 1024**3:.0f} GB, Linux {platform.release()}",
-            f"load     {load} (1, 5, 15 min) before the first run",
-            f"disk     {_file_system(folder)}",
-            "network  loopback; those who send and those who receive share the cores",
+            f"load     {load()} (1, 5, 15 min) before the first run",
+            f"disk     {file_system(folder)}",
+            f"network  loopback, TCP with {_CONGESTION.read_text().strip()}; "
+            "those who send and those who receive share the cores",
             f"Brookbox {__version__} {commit}, Python {platform.python_version()}, "
             f"{', '.join(libraries)}, SQLite {sqlite3.sqlite_version}",
             f"peers    {'; '.join(peers)}",
@@ -54,18 +55,24 @@ def describe(folder: Path) -> str:
     )
 
 
+def load() -> str:
+    """Say how busy the machine is: its load of the last 1, 5 and 15 minutes."""
+    return " ".join(f"{one:.2f}" for one in os.getloadavg())
+
+
+def file_system(folder: Path) -> str:
+    """Say on which file system a folder is."""
+    mounts = psutil.disk_partitions(all=True)
+    above = [one for one in mounts if folder.resolve().is_relative_to(one.mountpoint)]
+    one = max(above, key=lambda mount: len(mount.mountpoint))
+    return f"{one.fstype} ({one.opts}) on {one.device}"
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _file_system(folder: Path) -> str:
-    mounts = psutil.disk_partitions(all=True)
-    above = [one for one in mounts if folder.resolve().is_relative_to(one.mountpoint)]
-    one = max(above, key=lambda mount: len(mount.mountpoint))
-    return f"{one.fstype} ({one.opts}) on {one.device}"
 
 
 def _said(program: str, *words: str) -> str:

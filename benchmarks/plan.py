@@ -1,4 +1,4 @@
-"""How much is measured, and where it is written meanwhile."""
+"""How much is measured, for how long, and where it is written meanwhile."""
 
 from __future__ import annotations
 
@@ -12,12 +12,26 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`share` is that of the instances; `runs` is for what has no peer to take turns with."""
+    """`folder` is on the disk that is meant, `tmpfs` in memory.
+
+    A case goes on for so many seconds, but for no more rounds than `pairs`; `share` is that
+    of the instances.  `runs` is for what has no peer to take turns with.  `cases` and `peers`
+    name those that are wanted; none named are all.
+    """
 
     folder: Path
-    pairs: int = 5
+    tmpfs: Path
+    seconds: float = 90
+    pairs: int = 15
     runs: int = 20
     share: float = 1.0
+    cases: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return f"{self.pairs} rounds in turn after one that is not counted"
+    def wants(self, case: str) -> bool:
+        """Say whether a case is to be measured."""
+        return not self.cases or case in self.cases
+
+    def count(self, all_of_them: int) -> int:
+        """Give the share of so many instances, one at least."""
+        return max(round(all_of_them * self.share), 1)
