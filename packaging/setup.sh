@@ -17,7 +17,10 @@ if [ "$what" = test ]; then
     want chromium chromium
     want debootstrap debootstrap
     want mkfs.ext4 e2fsprogs
+    want fusermount3 fuse3
     want ip iproute2
+    want node nodejs
+    want npm npm
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
     want systemd-analyze systemd
     want shellcheck shellcheck
@@ -52,6 +55,22 @@ if ! [ -e "$stamp" ] && ! [ -e "$venv/.installed-test-$version" ]; then
     install_python "$venv" "$lock" -e .
     rm -f "$venv"/.installed-*
     : >"$stamp"
+fi
+
+# dcmjs-dimse, a sender of the tests, beside their Python packages.
+if [ "$what" = test ] && has npm; then
+    peer=tests/service/interop/dcmjs
+    stamp="$venv/dcmjs/.installed-$(sha256sum <"$peer/package-lock.json" | cut -c1-16)"
+    if ! [ -e "$stamp" ]; then
+        say "installing dcmjs-dimse"
+        mkdir -p "$venv/dcmjs"
+        cp "$peer"/package*.json "$venv/dcmjs/"
+        if npm ci --prefix "$venv/dcmjs" --ignore-scripts --no-audit --no-fund --silent; then
+            : >"$stamp"
+        else
+            say "dcmjs-dimse could not be installed: the tests with it are left out"
+        fi
+    fi
 fi
 
 # Docker: start it where we are root, it is installed, and nothing runs it.

@@ -38,8 +38,8 @@ step "mypy"
 # Tests wait for one another's processes more than they compute: more of them than cores.
 together=(-m "not long" -n 4 --dist loadfile --no-loadscope-reorder --durations=10)
 # Long ones first, so that no core idles at the end.
-in_order=(tests/faults tests/promises tests/service tests/worker_runs tests/journeys tests/web
-    tests/streams tests/architecture tests/unit)
+in_order=(tests/faults tests/fuzz tests/promises tests/service tests/worker_runs tests/journeys
+    tests/web tests/streams tests/architecture tests/unit)
 for folder in tests/[a-z]*/; do
     [[ " ${in_order[*]} " == *" ${folder%/} "* ]] || in_order+=("${folder%/}")
 done
