@@ -55,7 +55,9 @@ _SUCCESS = Answer(statuses.SUCCESS)
 class Draft:
     """One instance that is coming in; an error is kept until `keep` answers it."""
 
-    __slots__ = ("_error", "_file", "_head", "_sop_class_uid", "_sop_uid", "_start", "_way")
+    __slots__ = (
+        "_error", "_file", "_head", "_refusal", "_sop_class_uid", "_sop_uid", "_start", "_way",
+    )  # fmt: skip
 
     def __init__(self, way: Way, sop_class_uid: str, sop_instance_uid: str) -> None:
         self._way = way
@@ -64,6 +66,7 @@ class Draft:
         self._head = way.head(sop_class_uid, sop_instance_uid)
         self._start: Start | None = None
         self._error: BrookboxError | None = None
+        self._refusal: InstanceRefused | None = None  # what a walk to the end has found
         self._file: PartFile | None = None
         try:
             way.ways.room.check()
@@ -168,8 +171,9 @@ class Draft:
                 return None
             try:
                 return read_whole(data_set, self._way.transfer_syntax_uid)
-            except InstanceRefused:
-                return None  # the slow road says why
+            except InstanceRefused as error:
+                self._refusal = error
+                return None
 
     def _name_durably(self, file: PartFile, header: Header, is_committed: bool) -> Folder | None:
         """Give it its name in studies/, or make it whole in incoming/ when that is taken (None)."""
@@ -239,6 +243,7 @@ class Draft:
             level=way.origin.level,
             now=datetime.now(UTC),
             abstract_syntax_uid=way.abstract_syntax_uid,
+            refusal=self._refusal,
         )
         way.origin.tally.note_kept(kept)
         return _answer_of(kept.marks, warns=ways.rules().warn_of_marks)

@@ -105,12 +105,18 @@ class Intake:
         level: str | None,
         now: datetime,
         abstract_syntax_uid: str,
+        refusal: InstanceRefused | None,
     ) -> Kept:
-        """Do as `keep` with a whole, synced file in incoming/, whose data set is at `start`."""
+        """Do as `keep` with a whole, synced file in incoming/, whose data set is at `start`.
+
+        `refusal` is why its data set is no good, when that is known: it is not walked again.
+        """
         size = path.stat().st_size
         written = Written(path, size, dataset_digest(path), sender.association_id)
         with opened(path) as view, view[start:] as body:
-            written, header = self._judged(written, body, meta, abstract_syntax_uid, sender, now)
+            written, header = self._judged(
+                written, body, meta, abstract_syntax_uid, sender, now, refusal
+            )
         return self._file(Arrived(written, header, sender, level, now), accept_identity=False)
 
     def close(self) -> None:
@@ -137,9 +143,12 @@ class Intake:
         abstract_syntax_uid: str,
         sender: Sender,
         now: datetime,
+        refusal: InstanceRefused | None = None,
     ) -> tuple[Written, Header]:
         """Check what is written; where the settings have the node make its UIDs, write it anew."""
         try:
+            if refusal is not None:
+                raise refusal
             return written, checked_header(body, meta, abstract_syntax_uid)
         except InstanceRefused as error:
             mended = self._mended(body, meta, sender, written) if self._rules().coerce else None

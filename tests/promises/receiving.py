@@ -36,6 +36,7 @@ def send(receiver: Receiver, file: Path, calling: str = "CT1") -> Dataset:
     finally:
         _config.STORE_SEND_CHUNKED_DATASET = False
         assoc.release()
+        receiver.settle()
 
 
 def data_file(path: Path, data: bytes, ds: Dataset, syntax: str = LITTLE) -> Path:
@@ -71,12 +72,14 @@ def set_rules(receiver: Receiver, **rules: Any) -> None:
 
 def put_aside(receiver: Receiver, sop_instance_uid: str) -> Sequence[Entry]:
     """List what quarantine has of an instance."""
+    receiver.settle()
     found = quarantine.entries(receiver.layout)
     return [one for one in found if one.sop_instance_uid == sop_instance_uid]
 
 
 def violations(receiver: Receiver, *acknowledged: Path) -> list[str]:
     """Check the invariants of a node that only receives."""
+    receiver.settle()
     told = [Acknowledged(file, "ECHO") for file in acknowledged]
     return check(Evidence(receiver.layout.root, receiver.db, told, is_quiet=False))
 

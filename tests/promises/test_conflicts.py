@@ -42,6 +42,7 @@ def test_bi_02_other_content_is_answered_by_the_policy_and_nothing_is_lost(
     ds.PatientComments = "other"
     second = write(ds, tmp_path / "second.dcm")
     assert send(rules, first).Status == 0x0000
+    rules.digested()
     before = rules.instance(ds.SOPInstanceUID)
     assert before is not None
     set_rules(rules, on_conflict=policy)
@@ -157,6 +158,7 @@ def test_bi_02_two_patients_at_once_under_one_study_uid_do_not_mix(
             pool.map(lambda calling: peers.storescu(sent[calling], port, "ECHO", calling), sent)
         )
     assert [len(report.acknowledged) for report in reports] == [4, 4]
+    shared_receiver.settle()
     with shared_receiver.db.read() as connection:
         kept = catalog.instances_of_study(connection, mine[0].StudyInstanceUID)
     uids = {one.sop_instance_uid for one in kept}

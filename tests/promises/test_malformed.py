@@ -129,7 +129,9 @@ def test_what_is_taken_in_on_its_page_is_worked_on_like_what_was_sent(
     report = node.send([first], "QUICK")
     node.wait_for_jobs(1, "succeeded", ae_title="QUICK")
     assert node.send([second], "QUICK").acknowledged == [second]
-    [held] = [entry for entry in listed(node) if entry["kind"] == "held"]
+    [held] = wait_for(
+        lambda: [entry for entry in listed(node) if entry["kind"] == "held"], "it is held"
+    )
     asked = urllib.request.Request(
         f"http://127.0.0.1:{node.web_port}/api/v1/quarantine/{held['id']}/take-in",
         data=b"{}", headers={"Content-Type": "application/json"}, method="POST",

@@ -72,7 +72,7 @@ def test_a_study_that_our_own_process_broke_off_is_not_the_senders(
     assoc = associate(node, "QUICK")  # type: ignore[arg-type]
     first = pydicom.dcmread(write_study(study, tmp_path)[0])
     assert assoc.send_c_store(first).Status == 0x0000
-    [name] = arrivals.receiving_processes(node.db)
+    [name] = wait_for(lambda: arrivals.receiving_processes(node.db), "the row is there")
     pid = int(name.split("/")[1])
     os.kill(pid, signal.SIGKILL)
     want = f"receiving process (pid {pid}) died (killed by signal 9) and was started again."

@@ -180,6 +180,7 @@ class Receiver:
         return arrivals.open_arrivals(self.db, datetime(2000, 1, 1, tzinfo=UTC))
 
     def events(self, kind: str) -> list[events.Event]:
+        self.settle()
         with self.db.read() as connection:
             return events.latest(connection, 1000, kind=kind)
 
