@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -21,13 +22,14 @@ _MOST_OPEN = 200
 class Folder:
     """One open series folder; closed when nobody holds it any more."""
 
-    __slots__ = ("_is_durable", "_parents", "descriptor", "path", "relative")
+    __slots__ = ("_is_durable", "_parents", "descriptor", "path", "relative", "used_at")
 
     def __init__(self, root: Path, relative: str) -> None:
         """Open it, and make it where it is not there; OSError."""
         self.relative = relative
         self.path = root / relative
         self.descriptor = -1
+        self.used_at = 0.0  # monotonic
         self._is_durable = False
         self._parents = [root / parent for parent in Path(relative).parents]
         try:
@@ -69,10 +71,12 @@ class Folders:
         key = study_uid, series_uid
         folder = self._open.get(key)  # the hot path: a lock would be dearer than this
         if folder is not None:
+            folder.used_at = time.monotonic()
             return folder
         relative = instance_path(study_uid, series_uid, "0").rpartition("/")[0]
         with plain_errors("A series folder could not be made"):
             folder = Folder(self._root, relative)
+        folder.used_at = time.monotonic()
         with self._lock:
             self._open[key] = folder
             while len(self._open) > _MOST_OPEN:
@@ -84,6 +88,14 @@ class Folders:
         with self._lock:
             for key, one in list(self._open.items()):
                 if one is folder:
+                    del self._open[key]
+
+    def close_unused(self, seconds: float) -> None:
+        """Close what no name was made in for so long; it is opened again when one is."""
+        before = time.monotonic() - seconds
+        with self._lock:
+            for key, one in list(self._open.items()):
+                if one.used_at < before:
                     del self._open[key]
 
 

@@ -124,6 +124,7 @@ class Receiving:
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + _BEAT_SECONDS
                 self._beat()
+                self._ways.folders.close_unused(_BEAT_SECONDS)
             if time.monotonic() >= collect_at:
                 collect_at = time.monotonic() + _COLLECT_SECONDS
                 gc.collect()  # pynetdicom's dead associations hold each other

@@ -118,10 +118,12 @@ def test_bi_01_the_same_study_again_is_shown_as_identical_and_makes_no_job(
     [job] = node.wait_for_jobs(1, "succeeded", ae_title="AGAIN")
     again = node.send(files, "AGAIN")
     assert len(again.acknowledged) == 2
-    wait_for(lambda: not node.open_arrivals(), "the second arrival is closed")
+
+    def said() -> str:
+        return " ".join(node.cli("why", str(study[0].StudyInstanceUID)).stdout.split())
+
+    wait_for(lambda: f"identical to job {job.id}" in said(), "the second arrival is closed")
     assert len(node.jobs("AGAIN")) == 1
-    said = node.cli("why", str(study[0].StudyInstanceUID)).stdout
-    assert f"identical to job {job.id}" in " ".join(said.split())
 
 
 def test_a_study_whose_association_was_aborted_waits_for_a_person_before_it_is_sent(

@@ -23,7 +23,7 @@ from tests.service.conftest import Receiver
 from tests.service.receiver.peer import associate, half_a_c_store, wire
 
 DIES = """
-import os, pathlib, signal
+import os, pathlib, signal, time
 from appliance.disk import commit, part_file
 from appliance.intake import rows
 from appliance.receiver import hot_loop
@@ -143,7 +143,8 @@ def test_ft_06_killed_when_it_is_answered_and_has_no_row(
     step = (
         "whole = rows.Rows._write_batch\n"
         "def dying(self):\n"
-        "    if self.batch:\n        die()\n"
+        # The answer goes out while the writer waits: queued is not sent.
+        "    if self.batch:\n        time.sleep(1.0); die()\n"
         "    whole(self)\n"
         "rows.Rows._write_batch = dying"
     )
