@@ -201,8 +201,8 @@ def is_closed(connection: socket.socket) -> bool:
 
 def test_at_02_a_data_set_that_drips_is_given_up(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "node", {"receiver": {"network_timeout_seconds": 4}})
-    receiver.start()
     try:
+        receiver.start()
         file = write(ct_slice(size=256), tmp_path / "a.dcm")
         ds = ct_slice(size=256)
         assoc = associate(receiver)
@@ -215,7 +215,8 @@ def test_at_02_a_data_set_that_drips_is_given_up(tmp_path: Path) -> None:
         assoc.abort(block=False)
     finally:
         receiver.db.close()
-        receiver.kill()
+        if receiver.is_alive():
+            receiver.kill()
 
 
 def request_of(contexts: int, syntaxes: int, user: bytes = b"") -> bytes:
@@ -287,8 +288,8 @@ def test_at_04_garbage_is_closed_and_told_of_once_a_minute(
 
 def test_at_05_an_endless_data_set_is_cut_off(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "node", {"receiver": {"max_instance_mb": 2}})
-    receiver.start()
     try:
+        receiver.start()
         ds = ct_slice(size=64)
         file = write(ds, tmp_path / "a.dcm")
         assoc = associate(receiver)
@@ -308,4 +309,5 @@ def test_at_05_an_endless_data_set_is_cut_off(tmp_path: Path) -> None:
         assoc.abort(block=False)
     finally:
         receiver.db.close()
-        receiver.kill()
+        if receiver.is_alive():
+            receiver.kill()
