@@ -23,7 +23,7 @@ from tests.service.conftest import Receiver
 from tests.service.receiver.peer import associate, half_a_c_store, wire
 
 DIES = """
-import os, pathlib, signal, time
+import os, pathlib, signal, threading
 from appliance.disk import commit, part_file
 from appliance.intake import rows
 from appliance.receiver import hot_loop
@@ -45,6 +45,21 @@ def after(owner, name):
         die()
         return done
     setattr(owner, name, dying)
+"""
+
+# The writer works in a thread of its own: it waits until the answer was sent, then dies.
+AFTER_THE_ANSWER = """
+from appliance.receiver import hot_loop
+sent, finish, whole = threading.Event(), hot_loop.HotLoop._finish, {owner}.{name}
+def finished(self, *args):
+    finish(self, *args)
+    if armed.exists():
+        sent.set()
+def dying(self, *args):
+    if {when} and armed.exists() and sent.wait(60):
+        die()
+    return whole(self, *args)
+hot_loop.HotLoop._finish, {owner}.{name} = finished, dying
 """
 
 
@@ -140,14 +155,7 @@ def test_ft_06_killed_when_it_is_answered_and_has_no_row(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     # Not for the row of the association alone, which may be written before an answer.
-    step = (
-        "whole = rows.Rows._write_batch\n"
-        "def dying(self):\n"
-        # The answer goes out while the writer waits: queued is not sent.
-        "    if self.batch:\n        time.sleep(1.0); die()\n"
-        "    whole(self)\n"
-        "rows.Rows._write_batch = dying"
-    )
+    step = AFTER_THE_ANSWER.format(owner="rows.Rows", name="_write_batch", when="self.batch")
     files = killed_in(receiver, step, tmp_path, is_answered=True)
     uid = str(pydicom.dcmread(files[1], stop_before_pixels=True).SOPInstanceUID)
     wait_for(lambda: receiver.instance(uid) is not None, "what was answered is adopted")
@@ -157,7 +165,7 @@ def test_ft_06_killed_when_it_is_answered_and_has_no_row(
 def test_ft_06_killed_when_the_row_is_there_and_its_name_in_incoming_too(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    step = "before(rows.Rows, '_unlink')"
+    step = AFTER_THE_ANSWER.format(owner="rows.Rows", name="_unlink", when="True")
     files = killed_in(receiver, step, tmp_path, is_answered=True)
     uid = str(pydicom.dcmread(files[1], stop_before_pixels=True).SOPInstanceUID)
     wait_for(lambda: receiver.instance(uid) is not None, "what was answered is kept")
