@@ -7,6 +7,9 @@ is said that there are many, and no more.
 from __future__ import annotations
 
 import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from appliance import logs
@@ -19,6 +22,17 @@ from appliance.receiver.admission import Reject, Request
 _QUIET_SECONDS = 60.0
 _MOST_IN_A_MINUTE = 120
 _MOST_OF_AN_ADDRESS = 10
+_AGAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An event that is to be written."""
+
+    sentence: str
+    who: str
+    request: Request
+    at: datetime
 
 
 class Refusals:
@@ -27,9 +41,17 @@ class Refusals:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._noted: dict[tuple[object, ...], float] = {}
+        self._unwritten: deque[_Told] = deque(maxlen=_MOST_IN_A_MINUTE)
+        self._next_try = 0.0
 
     def note(self, request: Request, reject: Reject, now: datetime) -> None:
-        """Log a refusal and append its event, unless this peer was told so a moment ago."""
+        """Log a refusal and append its event, unless this peer was told so a moment ago.
+
+        What the index did not take (it was away, or no descriptor was left) it gets with a
+        later refusal.
+        """
+        if self._unwritten and time.monotonic() >= self._next_try:
+            self._write()
         key = (request.address, request.calling_ae_title, request.called_ae_title, reject)
         is_many = self._count(request.address) >= _MOST_OF_AN_ADDRESS
         if not self._is_due((request.address, "many") if is_many else key):
@@ -51,19 +73,30 @@ class Refusals:
                 f" {request.address} was refused often within a minute, with several AE titles:"
                 " somebody may be guessing them. Its next refusals are not told one by one."
             )
+        self._unwritten.append(_Told(sentence, who, request, now))
+        self._write()
+
+    def _write(self) -> None:
+        told = []
+        with suppress(IndexError):  # each is taken by one thread
+            while True:
+                told.append(self._unwritten.popleft())
         try:
             with self._db.write() as connection:
-                events.append(
-                    connection,
-                    "association refused",
-                    sentence,
-                    now,
-                    who=who,
-                    called=request.called_ae_title,
-                    calling=request.calling_ae_title,
-                    address=request.address,
-                )
+                for one in told:
+                    events.append(
+                        connection,
+                        "association refused",
+                        one.sentence,
+                        one.at,
+                        who=one.who,
+                        called=one.request.called_ae_title,
+                        calling=one.request.calling_ae_title,
+                        address=one.request.address,
+                    )
         except IndexUnavailable as error:
+            self._unwritten.extendleft(reversed(told))
+            self._next_try = time.monotonic() + _AGAIN_SECONDS
             logs.get().warning("event not written", reason=str(error))
 
     def _count(self, address: str) -> int:

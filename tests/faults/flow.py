@@ -15,7 +15,7 @@ from tests.kit import dicom
 from tests.kit.node import Node
 from tests.kit.peers import Pacs
 from tests.kit.scripts import HELD, QUICK
-from tests.kit.waiting import wait_for
+from tests.kit.waiting import rows_follow, wait_for
 
 _OPEN = job_list.Filter(states=("queued", "running"))
 
@@ -145,7 +145,7 @@ class Town:
         return {job.id for job in wanted} <= delivered and held == len(delivered)
 
     def _is_done(self) -> bool:
-        if self.node.open_arrivals():
+        if rows_follow(self.node.layout.incoming) or self.node.open_arrivals():
             return False
         if any(job.state in ("queued", "running") for job in self.node.jobs()):
             return False

@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,6 +24,15 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = 30) -> T:
             return value
         assert time.monotonic() < deadline, f"after {seconds:g} s still not: {what}"
         time.sleep(0.05)
+
+
+def rows_follow(incoming: Path) -> bool:
+    """Say whether names in incoming/ wait for the rows of what was answered; part files do not."""
+    for path in incoming.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and (path.suffix != ".part" or path.stat().st_nlink > 1):
+                return True
+    return False
 
 
 # Below the ports that the kernel gives to connections, and apart for each of pytest's

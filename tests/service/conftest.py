@@ -26,7 +26,7 @@ from appliance.settings import Settings
 from tests.kit import alone, indexes, peers
 from tests.kit.bench import Bench
 from tests.kit.gearmand import Gearmand
-from tests.kit.waiting import free_port, is_listening, wait_for
+from tests.kit.waiting import free_port, is_listening, rows_follow, wait_for
 
 
 @dataclass
@@ -142,10 +142,8 @@ class Receiver:
             wait_for(lambda: not self._is_behind(), "rows follow their answers", 3)
 
     def _is_behind(self) -> bool:
-        for path in self._incoming():
-            with contextlib.suppress(FileNotFoundError):
-                if path.suffix != ".part" or path.stat().st_nlink > 1:
-                    return True
+        if rows_follow(self.layout.incoming):
+            return True
         accepted = self.text().count('"event": "association accepted"')
         with self.db.read() as connection:
             query = sa.select(sa.func.count()).select_from(schema.associations)

@@ -146,7 +146,7 @@ def test_the_keyboard_reaches_the_content_first(
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
-    assert page.url.endswith("#main")
+    page.wait_for_url("**/jobs#main")
 
 
 def test_an_error_page_does_not_ask_again(page: Page, served: str, ids: SimpleNamespace) -> None:
