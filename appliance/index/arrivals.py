@@ -15,8 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from appliance.index import schema as t
+from appliance.index.bulk import IGNORE, Insert, time_cell
 from appliance.index.catalog import Instance
-from appliance.index.database import Database, insert_new, insert_new_all
+from appliance.index.database import Database, insert_new
 from appliance.index.reception import Reception, touch
 from appliance.index.states import Ending
 
@@ -93,12 +94,12 @@ def open_association(db: Database, association: Association) -> None:
 
 def open_associations(connection: sa.Connection, opened: Sequence[Association]) -> None:
     """Note that associations were accepted; those that are noted already stay as they are."""
-    rows = [
-        {name: getattr(one, name) for name in Association.__slots__}
-        | {"last_activity_at": one.opened_at, "instances": 0, "failures": 0}
-        for one in opened
-    ]
-    insert_new_all(connection, t.associations, rows)
+    rows = []
+    for one in opened:
+        at = time_cell(one.opened_at)
+        titles = one.called_ae_title, one.calling_ae_title
+        rows.append((one.id, *titles, one.address, one.process, at, at))
+    _OPEN.run(connection, rows)
 
 
 def count_open_associations(db: Database) -> int:
@@ -128,23 +129,12 @@ def close_association(
 
 def note_ends(connection: sa.Connection, ends: Sequence[AssociationEnd]) -> None:
     """Do as `close_association` does for many, in a transaction of the caller's."""
-    c = t.associations.c
-    statement = (
-        sa.update(t.associations)
-        .where(c.id == sa.bindparam("of"), c.closed_at.is_(None))
-        .values(
-            closed_at=sa.bindparam("at"),
-            ending=sa.bindparam("as"),
-            instances=sa.bindparam("kept"),
-            failures=sa.bindparam("failed"),
-        )
-    )
     rows = [
         {"of": e.id, "at": e.at, "as": e.ending, "kept": e.instances, "failed": e.failures}
         for e in ends
     ]
     if rows:
-        connection.execute(statement, rows)
+        connection.execute(_CLOSE, rows)
 
 
 def receiving_processes(db: Database) -> set[str]:
@@ -361,3 +351,23 @@ def _open_arrival(row: Any, brought: Sequence[Bringer], active_since: datetime) 
         calling_ae_titles=frozenset(one.calling_ae_title for one in brought),
         associations=tuple(brought),
     )
+
+
+_OPEN = Insert(
+    t.associations,
+    ("id", "called_ae_title", "calling_ae_title", "address", "process", "opened_at",
+     "last_activity_at"),
+    {"instances": "0", "failures": "0"},
+    IGNORE,
+)  # fmt: skip
+# Made once: to build a statement takes longer than to run it.
+_CLOSE = (
+    sa.update(t.associations)
+    .where(t.associations.c.id == sa.bindparam("of"), t.associations.c.closed_at.is_(None))
+    .values(
+        closed_at=sa.bindparam("at"),
+        ending=sa.bindparam("as"),
+        instances=sa.bindparam("kept"),
+        failures=sa.bindparam("failed"),
+    )
+)

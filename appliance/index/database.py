@@ -8,6 +8,7 @@ takes the write lock at its start, so that a compare-and-set never has to upgrad
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -228,22 +229,28 @@ def _begin(connection: sa.Connection) -> None:
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
     """Insert a row unless one with such a key is there; True when it was inserted."""
-    insert = _insert(connection, table).values(**values).on_conflict_do_nothing()
+    return insert_new_row(connection, table, values) is not None
+
+
+def insert_new_row(
+    connection: sa.Connection, table: sa.Table, values: dict[str, Any]
+) -> sa.Row[Any] | None:
+    """Do as `insert_new` does, and give the primary key of the new row."""
     # Not by rowcount: with a generated id SQLAlchemy does not keep it on PostgreSQL.
-    return connection.execute(insert.returning(*table.primary_key)).first() is not None
+    statement = _insert_new(connection.dialect.name, table)
+    return connection.execute(statement, values).first()
 
 
-def insert_new_all(
-    connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
-) -> None:
-    """Insert rows in one statement, but for those with a key that is there."""
-    if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+# To build a statement takes longer than to run it: each is made once.
+@functools.cache
+def _insert_new(engine: str, table: sa.Table) -> sa.Insert:
+    statement = _insert(engine, table).on_conflict_do_nothing()
+    return statement.returning(*table.primary_key)
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> _SqliteInsert | _PostgresqlInsert:
+def _insert(engine: str, table: sa.Table) -> _SqliteInsert | _PostgresqlInsert:
     # Imported here: that of the engine in use is there already, the other one is 30 ms.
-    if connection.dialect.name == "postgresql":
+    if engine == "postgresql":
         from sqlalchemy.dialects import postgresql
 
         return postgresql.insert(table)

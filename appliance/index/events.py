@@ -15,6 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from appliance.index import schema as t
+from appliance.index.bulk import Insert, time_cell
+
+_COLUMNS = ("at", "kind", "who", "study_uid", "job_id", "sentence", "facts")
+# Made once: to build a statement takes longer than to run it.
+_ADD, _ADD_ALL = sa.insert(t.events), Insert(t.events, _COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def append(
 ) -> None:
     """Add one event; `kind` is a constant such as `association refused`."""
     made = row(kind, sentence, now, who=who, study_uid=study_uid, job_id=job_id, **facts)
-    connection.execute(sa.insert(t.events).values(**made))
+    connection.execute(_ADD, made)
 
 
 def row(
@@ -71,8 +76,10 @@ def row(
 
 def append_all(connection: sa.Connection, told: Sequence[Mapping[str, Any]]) -> None:
     """Add events in one statement; each is a whole row."""
-    if told:
-        connection.execute(sa.insert(t.events), told)
+    _ADD_ALL.run(
+        connection,
+        [[time_cell(one["at"]), *(one[name] for name in _COLUMNS[1:])] for one in told],
+    )
 
 
 def latest(

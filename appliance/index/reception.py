@@ -6,13 +6,15 @@ Called by intake in its transaction, for one instance (`arrivals.receive`) or fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from appliance.index import schema as t
-from appliance.index.database import insert_new
+from appliance.index.bulk import Insert, time_cell
+from appliance.index.database import insert_new_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +40,63 @@ def touch(connection: sa.Connection, reception: Reception, series_uid: str) -> i
 
     `series_uid` is "" for streams of level study.
     """
-    a = t.arrivals.c
-    key = {
-        "called_ae_title": reception.called_ae_title,
-        "study_uid": reception.study_uid,
-        "series_uid": series_uid,
-        "state": "open",
-    }
-    where = [getattr(a, name) == value for name, value in key.items()]
-    now = reception.received_at
-    touch = (
-        sa.update(t.arrivals)
-        .where(*where)
-        .values(
-            last_instance_at=sa.case(
-                (a.last_instance_at < now, sa.literal(now, t.Utc)), else_=a.last_instance_at
-            )
-        )
+    return touch_all(
+        connection,
+        reception.called_ae_title,
+        reception.study_uid,
+        series_uid,
+        reception.received_at,
+        {reception.association_id: reception.received_at},
     )
-    if connection.execute(touch).rowcount == 0:
-        made = insert_new(
-            connection,
-            t.arrivals,
-            {
-                **key,
-                "opened_at": now,
-                "last_instance_at": now,
-                "reason": "",
-                "incomplete": False,
-                "digest": "",
-                "note": "",
-            },
-        )
-        if not made:  # another worker opened it between the two statements
-            connection.execute(touch)
-    arrival_id: int = connection.execute(sa.select(a.id).where(*where)).scalar_one()
-    link = {"arrival_id": arrival_id, "association_id": reception.association_id}
-    if not insert_new(connection, t.arrival_associations, {**link, "last_instance_at": now}):
-        c = t.arrival_associations.c
-        connection.execute(
-            sa.update(t.arrival_associations)
-            .where(c.arrival_id == arrival_id, c.association_id == reception.association_id)
-            .values(last_instance_at=now)
-        )
+
+
+def touch_all(
+    connection: sa.Connection,
+    called_ae_title: str,
+    study_uid: str,
+    series_uid: str,
+    first_at: datetime,
+    last_times: Mapping[str, datetime],
+) -> int:
+    """Do as `touch` does for many instances of one arrival.
+
+    `first_at` is when the first of them came, `last_times` when the last one did, by the
+    association that brought it.
+    """
+    key = {"called_ae_title": called_ae_title, "study_uid": study_uid, "series_uid": series_uid}
+    move = {"called": called_ae_title, "study": study_uid, "series": series_uid,
+            "now": max(last_times.values())}  # fmt: skip
+    found = connection.execute(_MOVE, move).first()
+    if found is None:
+        fixed = {"state": "open", "reason": "", "incomplete": False, "digest": "", "note": ""}
+        times = {"opened_at": first_at, "last_instance_at": move["now"]}
+        found = insert_new_row(connection, t.arrivals, {**key, **fixed, **times})
+    if found is None:  # another worker opened it between the two statements
+        found = connection.execute(_MOVE, move).one()
+    arrival_id: int = found[0]
+    _BRINGERS.run(
+        connection, [(arrival_id, one, time_cell(at)) for one, at in last_times.items()]
+    )
     return arrival_id
+
+
+# Made once: to build a statement takes longer than to run it.
+_A = t.arrivals.c
+_NOW = sa.bindparam("now", type_=t.Utc)
+_MOVE = (
+    sa.update(t.arrivals)
+    .where(
+        _A.called_ae_title == sa.bindparam("called"),
+        _A.study_uid == sa.bindparam("study"),
+        _A.series_uid == sa.bindparam("series"),
+        _A.state == sa.literal_column("'open'"),  # as the partial index says it
+    )
+    .values(last_instance_at=sa.case((_A.last_instance_at < _NOW, _NOW), else_=_A.last_instance_at))
+    .returning(_A.id)
+)
+_BRINGERS = Insert(
+    t.arrival_associations,
+    ("arrival_id", "association_id", "last_instance_at"),
+    conflict=" ON CONFLICT (arrival_id, association_id)"
+    " DO UPDATE SET last_instance_at = excluded.last_instance_at",
+)

@@ -9,13 +9,14 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import itemgetter
 
 from appliance.disk.folders import Folder
 from appliance.errors import IndexUnavailable
 from appliance.index import batch, reception
 from appliance.index.batch import Place
+from appliance.index.bulk import time_cell
 from appliance.index.database import Connection, Database
-from appliance.index.reception import Reception
 from appliance.intake.arriving import Arriving
 from appliance.intake.going import CameBack
 from appliance.intake.sorting import Sorted, sort_out
@@ -112,7 +113,7 @@ def _add_catalog(connection: Connection, came_back: CameBack, found: Sorted) -> 
             (
                 one.header.sop_instance_uid, one.header.series_uid, one.header.study_uid,
                 one.header.sop_class_uid, one.header.transfer_syntax_uid,
-                one.header.instance_number, one.place, one.size_bytes, batch.time_cell(one.at),
+                one.header.instance_number, one.place, one.size_bytes, time_cell(one.at),
                 ",".join(one.header.marks),
             )
             for one in found.clear
@@ -121,23 +122,26 @@ def _add_catalog(connection: Connection, came_back: CameBack, found: Sorted) -> 
 
 
 def _add_receptions(connection: Connection, clear: Iterable[Arriving]) -> None:
-    groups: dict[tuple[str, str | None, str, str], list[Arriving]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Arriving]] = defaultdict(list)
+    cells = []
     for one in clear:
         origin, header = one.origin, one.header
+        if origin.level is None:
+            cells.append(_cells(one, None))
+            continue
         series_uid = header.series_uid if origin.level == "series" else ""
-        key = origin.sender.association_id, origin.level, header.study_uid, series_uid
-        groups[key].append(one)
-    cells = []
+        groups[header.study_uid, series_uid, origin.sender.called_ae_title].append(one)
     # In one order in every worker: two that touch the same arrivals wait in no ring.
-    for key in sorted(groups, key=lambda key: (key[2], key[3], key[0], key[1] or "")):
-        group = groups[key]
-        first = group[0]
-        arrival_id = None
-        if first.origin.level is not None:
-            arrival_id = reception.touch(connection, _reception(first, first.at), key[3])
-            if group[-1].at != first.at:
-                last = _reception(first, max(one.at for one in group))
-                arrival_id = reception.touch(connection, last, key[3])
+    for key, group in sorted(groups.items(), key=itemgetter(0)):
+        study_uid, series_uid, called_ae_title = key
+        first_at = min(one.at for one in group)
+        last_times: dict[str, datetime] = {}
+        for one in group:
+            id = one.origin.sender.association_id
+            last_times[id] = max(one.at, last_times.get(id, first_at))
+        arrival_id = reception.touch_all(
+            connection, called_ae_title, study_uid, series_uid, first_at, last_times
+        )
         cells += [_cells(one, arrival_id) for one in group]
     batch.add_receptions(connection, cells)
 
@@ -147,19 +151,5 @@ def _cells(one: Arriving, arrival_id: int | None) -> tuple[object, ...]:
     return (
         header.sop_instance_uid, header.study_uid, sender.called_ae_title,
         sender.calling_ae_title, sender.address, sender.association_id,
-        batch.time_cell(one.at), arrival_id,
+        time_cell(one.at), arrival_id,
     )  # fmt: skip
-
-
-def _reception(one: Arriving, at: datetime) -> Reception:
-    sender, header = one.origin.sender, one.header
-    return Reception(
-        sop_instance_uid=header.sop_instance_uid,
-        study_uid=header.study_uid,
-        series_uid=header.series_uid,
-        called_ae_title=sender.called_ae_title,
-        calling_ae_title=sender.calling_ae_title,
-        address=sender.address,
-        association_id=sender.association_id,
-        received_at=at,
-    )
