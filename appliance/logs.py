@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
+import time
 import warnings
+from collections import deque
 from collections.abc import Iterator, MutableMapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars
@@ -20,6 +23,8 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 _NEVER = {"patient_name", "patient_id", "patient", "birth_date", "other_patient_ids"}
 # Libraries that quote what they stumble over: values of a patient's data set.
 _QUOTING = ("pydicom", "pynetdicom")
+_MOST_LINES = 10_000
+_TOGETHER_SECONDS = 0.02
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -62,15 +67,71 @@ def bound(**ids: object) -> Iterator[None]:
         yield
 
 
+class Behind:
+    """Writes lines in a thread of its own: to wake who reads them costs as much as an image.
+
+    The first line after a pause is written soon, those of the next moments together, and a
+    warning at once.  In their order, and none is left out unless the reader takes nothing for
+    thousands of lines.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def add(self, line: str) -> None:
+        """Take a line; never waits."""
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Write what is there now: before this process ends."""
+        with self._lock, contextlib.suppress(IndexError):
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            _write("".join(lines))
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            self.flush()
+            time.sleep(_TOGETHER_SECONDS)
+
+
+def write_behind() -> Behind:
+    """Write lines behind the work that logs them, from now on; after the last fork."""
+    _SafeLogger.behind = Behind()
+    return _SafeLogger.behind
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
 class _SafeLogger:
     """Write one line; a full log disk never raises into the work that logs."""
 
-    def msg(self, message: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.write(message + "\n")
-            sys.stdout.flush()
+    behind: ClassVar[Behind | None] = None
 
-    debug = info = warning = warn = error = critical = fatal = exception = log = msg
+    def msg(self, message: str) -> None:
+        if self.behind is None:
+            _write(message + "\n")
+        else:
+            self.behind.add(message + "\n")
+
+    def at_once(self, message: str) -> None:
+        """Write a line that tells of trouble, and before it those that stand before it."""
+        self.msg(message)
+        if self.behind is not None:
+            self.behind.flush()
+
+    debug = info = log = msg
+    warning = warn = error = critical = fatal = exception = at_once
 
 
 class _SafeLoggerFactory:

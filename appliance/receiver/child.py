@@ -57,6 +57,7 @@ def run(
     threading.excepthook = _thread_died
     # The writer's thread must not keep an answer waiting for Python's 5 ms.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    log = logs.write_behind()
     try:
         receiving = Receiving(settings, listening, Seat(counted, number), watch)
         receiving.open()
@@ -67,7 +68,7 @@ def run(
     except BrookboxError as error:
         print(explain(error), file=sys.stderr)
         code = 1
-    sys.stdout.flush()
+    log.flush()
     sys.stderr.flush()
     # Threads that wait for a peer must not keep us from ending.
     os._exit(code)
@@ -82,9 +83,7 @@ class Receiving:
         layout = Layout(settings.data_root)
         own_ae_title = settings.node.ae_title.strip(" ")
         self.writer = Writer(self._db, layout, self._rules)
-        self._judge = Judge(
-            self._db, settings, seat.table, watch, lambda: self.writer.seconds_behind
-        )
+        self._judge = Judge(self._db, settings, seat, watch, lambda: self.writer.seconds_behind)
         self.associations = Associations(self._db, self.writer, seat)
         self._judge.makes_room = self.associations.end_idle
         self._ways = Ways(self._db, layout, own_ae_title, self._rules, self.writer)

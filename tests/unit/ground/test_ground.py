@@ -159,6 +159,24 @@ def test_a_log_line_is_json_with_bound_ids_and_never_a_patient(
     assert "Seeded" not in json.dumps(line)
 
 
+def test_lines_written_behind_come_in_their_order_and_all_of_them() -> None:
+    code = (
+        "import os; from appliance import logs; logs.set_up('receiver')\n"
+        "behind = logs.write_behind()\n"
+        "for n in range(3000): logs.get().info('kept', number=n)\n"
+        "logs.get().warning('trouble', number=3000)\n"
+        "os.write(1, b'after the trouble\\n')\n"
+        "logs.get().info('kept', number=3001)\n"
+        "behind.flush(); os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, timeout=20, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines.pop(3001) == "after the trouble", "a warning is there at once"
+    assert [json.loads(line)["number"] for line in lines] == list(range(3002))
+
+
 def test_what_pydicom_complains_of_is_not_quoted() -> None:
     code = (
         "from appliance import logs; logs.set_up('router')\n"
