@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 
 from appliance.dicom import part10
 from appliance.dicom.walker import Familiar
@@ -29,6 +30,8 @@ from appliance.intake.take import Intake
 from appliance.intake.tally import Tally
 from appliance.intake.writer import Writer
 from appliance.settings import Receiver
+
+_MOST_FAMILIAR = 64
 
 __all__ = ["Answer", "Draft", "Way", "Ways"]
 
@@ -56,6 +59,7 @@ class Ways:
             others.append(db.file)
         self.commit = Commit(layout, tuple(others))
         writer.tells_of(self.commit)
+        self._familiar: dict[tuple[str, str, str], Familiar] = {}
         with plain_errors("incoming/ cannot be used"):
             self.mends_owner = not gives_its_group(self.incoming.descriptor)
 
@@ -69,6 +73,17 @@ class Ways:
     ) -> Way:
         """Give the way of one presentation context; `level` as in `Intake.keep`."""
         return Way(self, Origin(sender, level, tally), abstract_syntax_uid, transfer_syntax_uid)
+
+    def lend_familiar(self, kind: tuple[str, str, str]) -> Familiar:
+        """Give what was learned of a sender's images of a kind, to one way at a time."""
+        return self._familiar.pop(kind, None) or Familiar()
+
+    def take_back(self, kind: tuple[str, str, str], familiar: Familiar) -> None:
+        """Keep what was learned, as long as not too many others are."""
+        self._familiar[kind] = familiar
+        with suppress(KeyError, RuntimeError, StopIteration):  # another thread was as fast
+            while len(self._familiar) > _MOST_FAMILIAR:
+                del self._familiar[next(iter(self._familiar))]
 
     def close(self) -> None:
         """Let this process's folder in incoming/ go; the writer is closed before."""
@@ -86,7 +101,10 @@ class Way:
         self.origin = origin
         self.abstract_syntax_uid = abstract_syntax_uid
         self.transfer_syntax_uid = transfer_syntax_uid
-        self.familiar = Familiar()  # what its images have in common: they are walked faster
+        calling_ae_title = origin.sender.calling_ae_title
+        self._kind = calling_ae_title, abstract_syntax_uid, transfer_syntax_uid
+        # What its images have in common: they are walked faster.
+        self.familiar = ways.lend_familiar(self._kind)
         self._name = new_name(origin.sender.association_id)
         self._numbers = itertools.count()
         self._prefixes: dict[str, part10.Prefix] = {}
@@ -94,6 +112,10 @@ class Way:
     def begin(self, sop_class_uid: str, sop_instance_uid: str) -> Draft:
         """Begin an instance, once the command set of its request is whole; never raises."""
         return Draft(self, sop_class_uid.strip("\0 "), sop_instance_uid.strip("\0 "))
+
+    def close(self) -> None:
+        """Leave what was learned to the next association of this sender; no draft is open."""
+        self.ways.take_back(self._kind, self.familiar)
 
     def new_file(self) -> PartFile:
         """Make the next file in incoming/; OSError."""

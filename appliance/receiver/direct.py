@@ -64,14 +64,19 @@ class Direct:
             is_echo_only=answer.is_echo_only,
         )
         verdict = self.judge.verdict(request)
-        _take(peer, len(asked))
         if isinstance(verdict, Reject):
+            _take(peer, len(asked))
             self.judge.refuse(request, verdict)
             peer.sendall(pdu.reject(verdict.result, verdict.source, verdict.reason))
             return
-        peer.sendall(answer.accepted)
-        # Behind the answer: meanwhile its peer begins.
-        one = self._opened(connection, verdict, request)
+        try:
+            peer.sendall(answer.accepted)
+            # Behind the answer: meanwhile its peer begins.
+            _take(peer, len(asked))
+            one = self._opened(connection, verdict, request)
+        except OSError:
+            self.judge.withdraw(request)
+            raise
         ending = Ending.LOST
         try:
             ending = self._served(connection, one, answer)
@@ -100,7 +105,8 @@ class Direct:
         rules = self.rules()
         tick = min(_LONGEST_TICK_SECONDS, rules.network_timeout_seconds, rules.pdu_timeout_seconds)
         set_patience(connection.socket, tick)
-        loop = HotLoop(connection.socket, one, self._ways_of(one, answer), self.rules)
+        ways = self._ways_of(one, answer)
+        loop = HotLoop(connection.socket, one, ways, self.rules)
         try:
             return loop.run()
         except Abort as abort:
@@ -114,6 +120,9 @@ class Direct:
             logs.get().info("association lost", association=one.id, why=str(lost))
             tell(connection.socket, pdu.abort(pdu.BY_PROVIDER))
             return Ending.LOST
+        finally:
+            for way in filter(None, ways.values()):
+                way.close()
 
     def _ways_of(self, one: OpenAssociation, answer: Negotiated) -> dict[int, Way | None]:
         return {

@@ -5,7 +5,8 @@ second thread.  PDVs are found in place in one buffer; data set fragments become
 it and go to the file when it is full.  What is kept, and what is answered, `intake` says.
 
 Most senders leave Nagle's algorithm on and write a PDU in two pieces: each image would
-wait 40 ms for our delayed acknowledgement, so TCP_QUICKACK is set again before each recv.
+wait 40 ms for our delayed acknowledgement, so TCP_QUICKACK is set again before each recv in
+the middle of a message: it acknowledges at once what came.
 """
 
 from __future__ import annotations
@@ -177,12 +178,13 @@ class HotLoop:
                 elif size - end < _LEAST_ROOM_BYTES:
                     buffer[: end - at] = buffer[at:end]
                     at, end = 0, end - at
-            self._is_busy = message is not None or (
+            self._is_busy = is_busy = message is not None or (
                 fragment_left >= 0 or pdu_left > 0 or end > at or command != b""
             )
             step.since = WAITING
             while True:
-                set_option(_TCP, _QUICKACK, 1)
+                if is_busy:
+                    set_option(_TCP, _QUICKACK, 1)
                 try:
                     count = recv_into(view[end:])
                     break
