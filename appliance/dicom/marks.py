@@ -6,6 +6,7 @@ stands as a few codes with the instance in the index, and in words for a person.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -42,6 +43,7 @@ _NATIVE: dict[str, ByteOrder] = {
     "1.2.840.10008.1.2.1.99": "little",
     "1.2.840.10008.1.2.2": "big",
 }
+_LEADING_ZERO = re.compile(r"(?:^|\.)0[^.]")
 # Of two pixels side by side these keep one colour (PS3.3 C.7.6.3.1.2).
 _SUBSAMPLED = (b"YBR_FULL_422", b"YBR_PARTIAL_422")
 
@@ -97,7 +99,7 @@ def least_pixel_bytes(values: Mapping[int, bytes], transfer_syntax_uid: str) -> 
 
 def has_leading_zeros(uid: str) -> bool:
     """Say whether a component of a UID has them, which PS3.5 9.1 forbids."""
-    return any(len(part) > 1 and part.startswith("0") for part in uid.split("."))
+    return _LEADING_ZERO.search(uid) is not None
 
 
 def _is_short(walked: Walked, transfer_syntax_uid: str) -> bool:

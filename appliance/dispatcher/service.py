@@ -33,6 +33,7 @@ _TICK = timedelta(seconds=5)
 _WHY = timedelta(seconds=2)
 _BEAT = timedelta(seconds=10)
 _COALESCE_SECONDS = 0.05
+_SHARE = 20  # times as long as a look took, which is long for a study of many associations
 _CHANGED = timedelta(seconds=0.1)
 _STUCK_SECONDS = 30.0
 _AHEAD = timedelta(seconds=5)  # no receiver's clock is another than ours
@@ -82,14 +83,15 @@ class Dispatcher:
         self._ringer.start()
         logs.get().info("dispatcher started")
         while not self._life.is_stopping:
-            now = datetime.now(UTC)
-            self._clock.look(now, time.monotonic())
+            now, began = datetime.now(UTC), time.monotonic()
+            self._clock.look(now, began)
             wake_at = self._look(now)
+            pause = max(_COALESCE_SECONDS, _SHARE * (time.monotonic() - began))
             # Never longer than a tick, should the clock have been set back in this very moment.
             if self._bell.wait(min(wake_at - datetime.now(UTC), _TICK).total_seconds()):
                 self._ringer.look()
-                # A study that comes in rings once for each instance.
-                self._life.sleep(min(_COALESCE_SECONDS, max(0.0, (wake_at - now).total_seconds())))
+                # A study that comes in rings all the time.
+                self._life.sleep(min(pause, max(0.0, (wake_at - now).total_seconds())))
         self._ringer.stop()
         self._ringer.join(10)
         self._leave()

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -114,8 +113,11 @@ class Writer:
     def seconds_behind(self) -> float:
         """Say for how long the oldest of them waits for the index, and not for an erasure."""
         for waiting in (self._work.alone, self._work.batch, self._rows):
-            with suppress(IndexError):  # none, or the writer has just taken it
-                return time.monotonic() - waiting[0].since
+            try:
+                if waiting:
+                    return time.monotonic() - waiting[0].since
+            except IndexError:  # the writer has just taken it
+                continue
         return 0.0
 
     @property
