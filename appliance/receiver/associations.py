@@ -97,10 +97,12 @@ class Associations:
         self._open: dict[Any, OpenAssociation] = {}
 
     def open(self, one: OpenAssociation, key: Any = None) -> None:
-        """Note an admitted association, under itself or under what `find` is asked by."""
+        """Note an admitted association, under itself or under what `find` is asked by.
+
+        It is counted already, since it was admitted (`Judge.verdict`).
+        """
         sender = one.sender
         if one.is_recorded:
-            self._seat.count_association(1)
             self._rows.opened(
                 arrivals.Association(
                     id=one.id,

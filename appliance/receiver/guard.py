@@ -1,8 +1,8 @@
 """What pynetdicom reads from, guarded: it buffers whatever length a PDU announces.
 
 A socket that checks the heads of PDUs as they are read: their types and lengths (PS3.8 9.3)
-before and after the association, and the time that one takes.  What breaks them is answered
-with A-ABORT and ends the connection.
+before and after the association, the items of its request, and the time that one takes.
+What breaks them is answered with A-ABORT and ends the connection.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from appliance.dicom import pdu
 from appliance.receiver.connections import Connection
-from appliance.receiver.request import LONGEST_BYTES
+from appliance.receiver.request import LONGEST_BYTES, Malformed, path_of
 
 _LONGEST_OTHER_BYTES = 64  # release and abort have four
 _LONGEST_UNLIMITED = 16 << 20  # where no maximum was announced: it is held in memory
@@ -41,6 +41,7 @@ class Guard:
         self._pdu_seconds = pdu_seconds
         self._asked = asked
         self._head = b""
+        self._request = bytearray()  # until it is whole
         self._left = 0  # bytes of the PDU that is read
         self._began_at = 0.0
         self._is_request = True
@@ -59,6 +60,8 @@ class Guard:
                 self._left = self._length()
             count = min(self._left, len(data))
             self._left -= count
+            if self._is_request:
+                self._request += data[:count]
             data = data[count:]
             if self._left == 0:
                 self._ended()
@@ -82,10 +85,19 @@ class Guard:
         return length
 
     def _ended(self) -> None:
-        self._head = b""
         if self._is_request:
+            self._check(self._head + self._request)
             self._is_request = False
+            self._request.clear()
             self._asked()
+        self._head = b""
+
+    def _check(self, request: bytes) -> None:
+        """Count what pynetdicom is to decode: who peeks sees neither TLS nor all of a long one."""
+        try:
+            path_of(request)
+        except Malformed as error:
+            raise Violation(str(error), pdu.INVALID_PARAMETER) from error
 
 
 class _Guarded:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from appliance import ids, logs
@@ -16,7 +18,7 @@ from appliance.receiver.admission import Accept, Load, Reject, Request, decide
 from appliance.receiver.pace import Pace
 from appliance.receiver.pulse import Watch
 from appliance.receiver.refusals import Refusals
-from appliance.receiver.shared_counts import Table
+from appliance.receiver.shared_counts import Seat
 from appliance.settings import Settings
 from appliance.streams.catalog import Streams, StreamWatcher
 
@@ -35,14 +37,15 @@ class Judge:
         self,
         db: Database,
         settings: Settings,
-        counted: Table,
+        seat: Seat,
         watch: Watch,
         seconds_behind: Callable[[], float],
     ) -> None:
         self.settings = settings
         self._db = db
         self._layout = Layout(settings.data_root)
-        self._counted = counted
+        self._seat = seat
+        self._counting = threading.Lock()
         self._watch = watch
         self._seconds_behind = seconds_behind
         # Ends an association that is of no use, if there is one.
@@ -53,7 +56,11 @@ class Judge:
         self._load = load.Measured(self._look)
 
     def verdict(self, request: Request) -> Accept | Reject:
-        """Accept an association or say why not; never raises."""
+        """Accept an association or say why not; never raises.
+
+        One that is accepted is counted as open, unless it is for Verification only: its end
+        (`Associations.close`), or `withdraw`, takes it back.
+        """
         try:
             with self._watch.step():
                 return self._overrun(request) or self._decide(request)
@@ -67,6 +74,11 @@ class Judge:
         if verdict.result == 1:
             rules = self.settings.receiver
             self._pace.keep(request.address, 0 if rules.behind_nat else rules.refusals_a_minute)
+
+    def withdraw(self, request: Request) -> None:
+        """Count no more what was accepted and never came to be."""
+        if not request.is_echo_only:
+            self._seat.count_association(-1)
 
     def look_at_streams(self) -> Streams:
         """See what stands in the streams folder now.
@@ -95,8 +107,14 @@ class Judge:
         return verdict
 
     def _decide_now(self, request: Request) -> Accept | Reject:
-        seen = self._load.now(self._counted.open_associations())
-        return decide(request, self.look_at_streams(), self.settings, seen)
+        seen, streams = self._load.now(), self.look_at_streams()
+        # Many may ask at once: each is counted before the next one is judged.
+        with self._counting:
+            seen = replace(seen, open_associations=self._seat.table.open_associations())
+            verdict = decide(request, streams, self.settings, seen)
+            if isinstance(verdict, Accept) and not request.is_echo_only:
+                self._seat.count_association(1)
+        return verdict
 
     def _look(self) -> Load:
         rules = self.settings.receiver

@@ -10,7 +10,6 @@ import resource
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from appliance.amounts import of_disk
@@ -38,7 +37,7 @@ class Measured:
         self._seen: Load | None = None
         self._seen_at = 0.0
 
-    def now(self, open_associations: int) -> Load:
+    def now(self) -> Load:
         """Give the load; one thread looks again when it is time, others take what there is."""
         seen = self._seen
         is_old = time.monotonic() - self._seen_at > _SEEN_SECONDS
@@ -49,7 +48,7 @@ class Measured:
             finally:
                 self._lock.release()
         assert seen is not None, "the first one looked, or waited for who did"
-        return replace(seen, open_associations=open_associations)
+        return seen
 
     def forget(self) -> None:
         """Look again the next time: the settings were read again."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
+from appliance.dicom import part10
+from tests.faults.checker import Acknowledged
 from tests.faults.flow import Town
 from tests.kit import dicom, peers
+from tests.kit.raw_scu import RawSCU
+from tests.kit.scripts import QUICK
 from tests.kit.waiting import wait_for
 
 
@@ -96,6 +104,40 @@ def _kill_once(town: Town, event: evt.Event, gone: threading.Event) -> None:
     if len(event.data) > 4096 and not gone.is_set():
         gone.set()
         town.node.kill("receiver")
+
+
+def test_a_study_sent_again_to_a_second_stream_outlives_a_kill_after_each_answer(
+    town: Town,
+) -> None:
+    """What it has already is received for the second stream once that was answered."""
+    town.node.add_stream("SECOND", QUICK, quiet_seconds=0.5)
+    town.node.wait_for_stream("SECOND")
+    files = dicom.write_study(dicom.ct_study(4), town.folder / "again")
+    assert town.node.send(files, "QUICK").acknowledged == files
+    for file in files:
+        _store_and_kill(town, file, "SECOND")
+    town.told += [Acknowledged(file, called) for called in ("QUICK", "SECOND") for file in files]
+    assert town.settle() == []
+    [last] = [job for job in town.node.jobs("SECOND") if job.superseded_by is None]
+    assert (last.state, last.input_count) == ("succeeded", len(files))
+    assert town.results_for_every_study()
+
+
+def _store_and_kill(town: Town, file: Path, called: str) -> None:
+    """Have a file acknowledged, and kill who did so at that moment, before its row is written."""
+    meta, start = part10.read_meta(file)
+    data_set = file.read_bytes()[start:]
+    contexts = {(1, meta.sop_class_uid): [meta.transfer_syntax_uid]}
+    with RawSCU(town.node.port, contexts, called=called) as scu:
+        running = town.node.processes("receiver")
+        pids = {one.pid for one in running}
+        children = [one.pid for one in running if one.ppid() in pids]
+        status = scu.store(data_set, meta.sop_class_uid, meta.sop_instance_uid)
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        assert status == 0x0000
+        with suppress(ConnectionError):
+            assert scu.receive() == (0, b""), "the association is cut off"
 
 
 def test_ft_20_a_router_killed_in_the_middle_of_a_c_store_delivers_it_once(town: Town) -> None:

@@ -92,7 +92,10 @@ class Cut:
 
 
 class RawSCU:
-    """One association on 127.0.0.1; `contexts` gives transfer syntaxes by (number, abstract)."""
+    """One association on 127.0.0.1; `contexts` gives transfer syntaxes by (number, abstract).
+
+    `source` is the address that it comes from, one of this machine's loopback addresses.
+    """
 
     def __init__(
         self,
@@ -104,14 +107,17 @@ class RawSCU:
         max_pdu: int = 0,
         user_items: bytes = b"",
         patience_seconds: float = 60,
+        source: str = "127.0.0.1",
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), patience_seconds)
+        own = (source, 0)
+        self.socket = socket.create_connection(("127.0.0.1", port), patience_seconds, own)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._message_id = 0
         self._buffer = b""
         self.socket.sendall(request(contexts, called, calling, max_pdu, user_items))
         kind, body = self.receive()
         if kind != 2:
+            self.socket.close()
             raise Refused(f"PDU {kind}: {body[:4].hex()}")
         self.accepted: dict[int, str] = {}  # transfer syntax by presentation context ID
         self.results: dict[int, int] = {}

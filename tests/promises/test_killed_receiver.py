@@ -101,7 +101,10 @@ def is_kept_once(receiver: Receiver, files: list[Path]) -> None:
 def kill_the_process_of(receiver: Receiver, assoc: Association) -> None:
     """Kill the process that an association belongs to."""
     calling = assoc.requestor.ae_title
-    [row] = [row for row in receiver.associations() if row.calling_ae_title == calling]
+    [row] = wait_for(
+        lambda: [row for row in receiver.associations() if row.calling_ae_title == calling],
+        "its row is there",
+    )
     before = {one.pid for one in receiver.children()}
     pid = int(row.process.split("/")[1])
     assert pid in before
@@ -124,7 +127,7 @@ def test_ft_02_killed_in_mid_data_set(receiver: Receiver, tmp_path: Path) -> Non
     ds = ct_slice(size=256)
     file = write(ds, tmp_path / "a.dcm")
     assoc = associate(receiver)
-    quiet_at = receiver.associations()[0].last_activity_at
+    quiet_at = wait_for(receiver.associations, "its row is there")[0].last_activity_at
     wire(assoc).sendall(half_a_c_store(ds, file))
     wait_for(lambda: receiver.associations()[0].last_activity_at > quiet_at, "half has come", 20)
     kill_the_process_of(receiver, assoc)

@@ -147,7 +147,7 @@ def test_bytes_of_a_long_instance_keep_the_association_awake(
     ds = ct_slice(size=256)
     message = half_a_c_store(ds, write(ds, tmp_path / "a.dcm"))
     assoc = associate(receiver)
-    first = receiver.associations()[0].last_activity_at
+    first = wait_for(receiver.associations, "its row is there")[0].last_activity_at
     stop = threading.Event()
 
     def trickle() -> None:

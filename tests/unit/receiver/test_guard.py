@@ -8,6 +8,7 @@ import pytest
 
 from appliance.dicom import pdu
 from appliance.receiver.guard import Guard, Violation
+from tests.promises.hostile import request_of
 from tests.service.receiver.peer import raw_request
 
 REQUEST = raw_request(b"ECHO", b"CT1")
@@ -45,6 +46,18 @@ def test_what_breaks_the_rules_is_cut_off_at_its_head(said: bytes, reason: int) 
         for at in range(len(said)):
             guard.take(said[at : at + 1], 0)
     assert caught.value.reason == reason
+
+
+def test_the_items_of_a_request_are_counted_before_anybody_decodes_it() -> None:
+    asked: list[bool] = []
+    guard = Guard(4096, 30, lambda: asked.append(True))
+    whole = request_of(128, 33)
+    guard.take(whole[:-1], 0)
+    with pytest.raises(Violation, match="more than 4096 transfer syntaxes") as caught:
+        guard.take(whole[-1:], 0)
+    assert caught.value.reason == pdu.INVALID_PARAMETER
+    assert not asked
+    Guard(4096, 30).take(request_of(128, 32), 0)
 
 
 def test_a_pdu_has_its_time_and_the_pause_between_two_is_free() -> None:
