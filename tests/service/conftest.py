@@ -138,16 +138,22 @@ class Receiver:
         Not longer than for a moment: while the index is away, or what answered is dead, they
         do not follow.
         """
+        told = -1
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: not self._is_behind(), "rows follow their answers", 3)
+            # The log, too, is a moment behind what it tells of: it has to say nothing new.
+            while told != (told := self._accepted()):
+                wait_for(lambda: not self._is_behind(), "rows follow their answers", 3)
+                time.sleep(0.03)
 
     def _is_behind(self) -> bool:
         if rows_follow(self.layout.incoming):
             return True
-        accepted = self.text().count('"event": "association accepted"')
         with self.db.read() as connection:
             query = sa.select(sa.func.count()).select_from(schema.associations)
-            return int(connection.scalar(query) or 0) < accepted
+            return int(connection.scalar(query) or 0) < self._accepted()
+
+    def _accepted(self) -> int:
+        return self.text().count('"event": "association accepted"')
 
     def rows(self, table: sa.Table) -> list[Any]:
         self.settle()

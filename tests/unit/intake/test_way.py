@@ -19,13 +19,11 @@ from appliance.index.attempts import Finish
 from appliance.index.database import Database
 from appliance.intake import results
 from appliance.intake.arrived import Sender
-from appliance.intake.tally import Tally
 from tests.kit.dicom import ct_slice, ct_study
 from tests.kit.waiting import wait_for
 from tests.unit.intake.direct import ROOMY, Road
 from tests.unit.intake.given import (
     CT1,
-    LITTLE,
     NOW,
     bytes_of,
     count,
@@ -111,30 +109,6 @@ def test_the_name_in_incoming_stays_until_the_row_is_committed(
     assert waiting(layout) == []
     assert count(db, schema.instances) == 1
     road.close()
-
-
-def test_what_was_learned_of_a_sender_serves_its_next_association(
-    layout: Layout, road: Road, tmp_path: Path
-) -> None:
-    ways, study = road.ways, ct_study(6)
-    for number, ds in enumerate(study):
-        sender = replace(CT1, association_id=f"a{number}")
-        tally = road.open(sender)
-        one, other = (
-            ways.way(sender, "study", ds.SOPClassUID, LITTLE, tally) for _ in range(2)
-        )
-        assert one.familiar is not other.familiar, "it is lent to one at a time"
-        draft = one.begin(ds.SOPClassUID, ds.SOPInstanceUID)
-        assert draft.keep([memoryview(bytes_of(ds, tmp_path))]).status == 0x0000
-        one.close()
-        learned = one.familiar
-    again = ways.way(CT1, "study", study[0].SOPClassUID, LITTLE, Tally())
-    assert again.familiar is learned
-    stranger = ways.way(
-        replace(CT1, calling_ae_title="MR1"), "study", study[0].SOPClassUID, LITTLE, Tally()
-    )
-    assert stranger.familiar is not learned
-    assert len(stored(layout)) == 6
 
 
 def test_a_draft_that_is_dropped_leaves_nothing(layout: Layout, road: Road, tmp_path: Path) -> None:
