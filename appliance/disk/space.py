@@ -16,7 +16,6 @@ from appliance.amounts import DISK_GB
 from appliance.disk.layout import Layout
 
 _FEWEST_INODES = 1000
-_MANY_INODES = 1 << 40  # where the file system does not count them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,12 @@ class Floor:
     bytes: int
     inodes: int
 
-    def free_above(self, folder: Path) -> tuple[int, int]:
-        """Look at a folder's volume: bytes and inodes that are free above this; below 0: undercut.
-
-        In one call and no more.
-        """
+    def is_undercut(self, folder: Path) -> bool:
+        """Look at the volume of a folder, in one call and no more."""
         found = os.statvfs(folder)
-        inodes = found.f_favail - self.inodes if found.f_files > 0 else _MANY_INODES
-        return found.f_bavail * found.f_frsize - self.bytes, inodes
+        if found.f_bavail * found.f_frsize < self.bytes:
+            return True
+        return found.f_files > 0 and found.f_favail < self.inodes
 
 
 def floor(space: Space, reserve_gb: float, reserve_percent: float) -> Floor:

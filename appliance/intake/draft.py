@@ -143,7 +143,6 @@ class Draft:
         if header is None or rules.on_conflict == "refuse":
             return self._keep_slowly(self._file)
         ways.writer.wait_for_room()
-        ways.room.take(self._file.size_bytes)
         now, since = datetime.now(UTC), time.monotonic()
         folder = self._name_durably(self._file, header, rules.durability == "committed")
         file, self._file = self._file, None

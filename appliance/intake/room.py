@@ -12,7 +12,6 @@ from appliance.errors import NoSpace
 from appliance.settings import Receiver
 
 _LOOK_SECONDS = 0.25
-_SHARE = 16  # of what is free may be taken before the next look, which costs a system call
 
 
 class Room:
@@ -25,15 +24,11 @@ class Room:
         self._distrusted = ""  # by this process, whether or not it could note it
         self._degraded = ""
         self._floor = Floor(0, 0)
-        self._bytes = self._files = 0  # that may be written before the next look
 
     def check(self) -> None:
         """Raise NoSpace when nothing may be written any more; OSError."""
         now = time.monotonic()
-        is_due = now - self._looked_at >= _LOOK_SECONDS
-        if not (is_due or self._degraded) and self._bytes > 0 and self._files > 0:
-            return
-        if self._degraded or is_due:
+        if self._degraded or now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
             self._look()
         if self._degraded:
@@ -41,18 +36,11 @@ class Room:
                 f"The data volume is not trusted: {self._degraded}",
                 remedy="look at dmesg and at the disk, then restart the node",
             )
-        free, inodes = self._floor.free_above(self._layout.root)
-        self._bytes, self._files = free // _SHARE, inodes // _SHARE
-        if free < 0 or inodes < 0:
+        if self._floor.is_undercut(self._layout.root):
             raise NoSpace(
                 "The data volume is nearly full.",
                 remedy="make room on it; brookbox status shows what holds the space",
             )
-
-    def take(self, size_bytes: int) -> None:
-        """Note that a file of so many bytes was written."""
-        self._bytes -= size_bytes
-        self._files -= 1
 
     def distrust(self, why: str) -> None:
         """Note that a sync failed: nothing is written from now on."""
