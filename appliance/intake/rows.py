@@ -7,6 +7,7 @@ after the commit of its row.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -39,6 +40,15 @@ from appliance.intake.endings import Ended, tell
 from appliance.intake.filing import Filing
 from appliance.intake.going import CameBack
 from appliance.settings import Receiver
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Say whether an error is of what the process, or the machine, has no more of just now."""
+    cause = error.__cause__ if isinstance(error, DiskError) else error
+    is_short = isinstance(cause, OSError) and cause.errno in _EXHAUSTED
+    return is_short or isinstance(error, MemoryError)
 
 
 class Rows:
@@ -160,6 +170,8 @@ class Rows:
         except InstanceRefused:  # its bytes are in quarantine
             tally.conflicts += 1
         except (DiskError, OSError) as error:
+            if is_exhausted(error):
+                raise
             if isinstance(error, SyncFailed):
                 space.mark_degraded(self._layout, str(error))
             logs.get().error("an instance waits for adoption", reason=str(error))

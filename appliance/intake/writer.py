@@ -28,7 +28,7 @@ from appliance.index.states import Ending
 from appliance.intake.arriving import Arriving
 from appliance.intake.digests import Digests
 from appliance.intake.endings import Ended
-from appliance.intake.rows import Rows
+from appliance.intake.rows import Rows, is_exhausted
 from appliance.intake.tally import Tally
 from appliance.settings import Receiver
 
@@ -164,9 +164,13 @@ class Writer:
                     break
                 logs.get().warning("rows wait for the index", reason=str(error))
                 time.sleep(_AGAIN_SECONDS)
-            except Exception:  # noqa: BLE001
-                logs.get().exception("rows not written")
-                self._work.step_aside()
+            except Exception as error:  # noqa: BLE001
+                if is_exhausted(error):
+                    logs.get().warning("rows wait for descriptors or memory", reason=str(error))
+                    time.sleep(_AGAIN_SECONDS)
+                else:
+                    logs.get().exception("rows not written")
+                    self._work.step_aside()
             self._note()
 
     def _gather(self) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Growth:
         found: dict[str, Held] = {}
         for process in self.node.family():
             try:
-                name, held = program_of(process), _held(process)
+                name, held = program_of(process), _held(process, self.node.layout.studies)
             except (psutil.Error, OSError):
                 continue  # a run of a stream, which has ended
             if name not in _LASTING:
@@ -144,8 +145,19 @@ class Growth:
         )
 
 
-def _held(process: psutil.Process) -> Held:
-    return Held(process.num_fds(), process.num_threads(), _private_bytes(process.pid))
+def _held(process: psutil.Process, studies: Path) -> Held:
+    return Held(
+        _descriptors(process.pid, studies), process.num_threads(), _private_bytes(process.pid)
+    )
+
+
+def _descriptors(pid: int, studies: Path) -> int:
+    """Count them, but for the open series folders: so many as came lately, and 200 at most."""
+    found = 0
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found += not one.readlink().is_relative_to(studies)
+    return found
 
 
 def _private_bytes(pid: int) -> int:

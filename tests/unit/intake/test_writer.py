@@ -24,6 +24,7 @@ from appliance.index.states import Ending
 from appliance.intake import writer
 from appliance.intake.adoption import adopt
 from appliance.intake.arrived import Sender
+from appliance.intake.going import CameBack
 from appliance.streams.catalog import Streams
 from tests.kit import volumes
 from tests.kit.dicom import ct_slice, ct_study
@@ -267,6 +268,24 @@ def test_ft_22_a_full_volume_is_out_of_resources_and_leaves_nothing(
         assert (stored(layout), waiting(layout)) == ([], [])
     assert space.degraded(layout) == ""
     assert road.send(ds, tmp_path).status == 0x0000
+
+
+def test_ft_38_without_a_descriptor_left_rows_wait_and_come(
+    db: Database, layout: Layout, road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, tell = [], CameBack.tell
+
+    def no_descriptor(*of: Any) -> None:
+        told.append(1)
+        if len(told) < 3:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        tell(*of)
+
+    monkeypatch.setattr(CameBack, "tell", no_descriptor)
+    for ds in ct_study(2):
+        assert road.send(ds, tmp_path).status == 0x0000
+    wait_for(lambda: count(db, schema.instances) == 2, "both have their rows")
+    wait_for(lambda: waiting(layout) == [], "nothing is left to adoption")
 
 
 def test_a_volume_below_half_its_reserve_takes_no_more(
