@@ -64,6 +64,13 @@ def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for other, other_address, other_port in listeners[:number]:
             if port == other_port and _overlap(address, other_address):
                 yield (name, other), f"{name} and {other} are both {port}: each needs its own."
+    rules = settings.receiver
+    for name, file in (
+        ("receiver.tls_certificate_file", rules.tls_certificate_file),
+        ("receiver.tls_key_file", rules.tls_key_file),
+    ):
+        if rules.tls_port and not file:
+            yield ("receiver.tls_port", name), f"receiver.tls_port needs {name}: say both, or none."
     alerts = settings.alerts
     if alerts.mail_host and not (alerts.mail_from and alerts.mail_to):
         needs = ("alerts.mail_host", "alerts.mail_from", "alerts.mail_to")
@@ -179,6 +186,10 @@ def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
         port = int(settings.queue.servers[0].rpartition(":")[2])
         places.append(("queue.servers", _GEARMAND, port))
     places.append(("receiver.port", settings.receiver.address, settings.receiver.port))
+    if settings.receiver.tls_port:
+        places.append(
+            ("receiver.tls_port", settings.receiver.address, settings.receiver.tls_port)
+        )
     places.append(("web.port", settings.web.address, settings.web.port))
     return places
 

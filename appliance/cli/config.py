@@ -14,6 +14,7 @@ from appliance.cli.in_force import as_tree, read_in_force, write_in_force
 from appliance.disk.layout import Layout
 from appliance.errors import NodeError
 from appliance.health import node_lock, supervisor
+from appliance.receiver import tls
 from appliance.settings import Settings
 from appliance.settings_declared import declared
 
@@ -46,6 +47,7 @@ def config() -> None:
 def check(asked: Asked) -> None:
     """Read the settings and say every mistake, as file and line."""
     settings = asked.good_settings()
+    tls.context_of(settings)
     if asked.as_json:
         show.as_json({"good": True, "file": settings.source})
     elif settings.source:

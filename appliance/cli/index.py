@@ -59,7 +59,10 @@ def check(asked: Asked, digests: bool) -> int:
         changed = list(_changed(db, layout)) if digests else []
     db.close()
     found = {str(path.relative_to(layout.root)) for path in stored_files.stored_paths(layout)}
-    missing, unknown = sorted(known - found), sorted(found - known)
+    missing, without_row = sorted(known - found), sorted(found - known)
+    received = stored_files.received(layout)
+    waiting = [one for one in without_row if stored_files.inode(layout.root / one) in received]
+    unknown = [one for one in without_row if one not in set(waiting)]
     good = not (damage or missing or changed)
     if asked.as_json:
         show.as_json(
@@ -69,6 +72,7 @@ def check(asked: Asked, digests: bool) -> int:
                 "instances": len(known),
                 "missing": missing,
                 "unknown": unknown,
+                "waiting": waiting,
                 "changed": changed,
             }
         )
@@ -79,6 +83,7 @@ def check(asked: Asked, digests: bool) -> int:
         click.echo(f"The database is damaged: {damage}")
         show.note("try: brookbox restore FOLDER, or brookbox index rebuild")
     _list("instances have no file (restore them from a backup with files)", missing)
+    _list("files were received and get their row while the node runs: nothing is lost", waiting)
     _list("files have no row (the housekeeper removes them)", unknown)
     _list("files differ from what was received", changed)
     return 0 if good else 1

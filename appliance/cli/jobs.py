@@ -233,7 +233,8 @@ def _facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "image", f"{job.image} {job.image_id}".strip()
     yield "exit code", job.exit_code
     yield "peak memory", of_memory(job.peak_memory_bytes) if job.peak_memory_bytes else ""
-    yield "held", "until a person releases its results" if job.is_held else ""
+    release = f"until a person releases its results: brookbox jobs release {job.id}"
+    yield "held", release if job.is_held else ""
     yield "possibly incomplete", "yes" if job.incomplete else ""
     yield "superseded by", job.superseded_by
     yield "runs again", job.run_again_of

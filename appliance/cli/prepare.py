@@ -17,6 +17,7 @@ from appliance.cli.supervisord_conf import gearmand_port, render, this_machine
 from appliance.disk.layout import Layout
 from appliance.errors import BrookboxError, NodeError, StreamError
 from appliance.health.machine_checks import cannot_listen, find_program, taken_by
+from appliance.receiver import tls
 from appliance.settings import Settings
 
 Say = Callable[[str], None]
@@ -25,6 +26,7 @@ Say = Callable[[str], None]
 def prepare(settings: Settings, say: Say) -> None:
     """Make everything ready to start; a BrookboxError says what is in the way."""
     check_ports(settings)
+    tls.context_of(settings)
     _install_streams(settings, say)
     _migrate(settings, say)
     write_conf(settings)

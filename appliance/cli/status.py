@@ -50,6 +50,7 @@ def _show(settings: Settings, view: Overview) -> None:
     show.facts(
         [
             ("jobs", _counts(view.jobs)),
+            ("results", _results(view.results_held)),
             ("deliveries", _counts(view.deliveries)),
             ("disk", f"{of_disk(view.free_bytes)} of {of_disk(view.size_bytes)} free"),
             ("refused", view.refuses),
@@ -60,6 +61,12 @@ def _show(settings: Settings, view: Overview) -> None:
             ("alerts", _alerts(view.alerts)),
         ]
     )
+
+
+def _results(held: int) -> str:
+    if not held:
+        return ""
+    return f"of {count(held, 'job')} held for a person to release: brookbox jobs list"
 
 
 def _quarantined(lately: int, held: int) -> str:

@@ -59,7 +59,7 @@ def gather(settings: Settings, db: Database, noted: Noted, now: datetime) -> Fac
         restarts=noted.restarts,
         held=noted.held,
         clock=Clock(noted.clock_jumped, kernel_clock.is_synchronised(), kernel_clock.up()),
-        certificates=certificates.look(settings.home, rules.certificates),
+        certificates=certificates.look(settings.home, certificates.watched(settings)),
     )
 
 

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.health.alerts import Certificate
+from appliance.settings import Settings
+
+
+def watched(settings: Settings) -> list[str]:
+    """List the files to watch: those of the settings, and the receiver's own where it has TLS."""
+    own = [settings.receiver.tls_certificate_file] if settings.receiver.tls_port else []
+    return list(dict.fromkeys([*settings.alerts.certificates, *own]))
 
 
 def look(home: Path, files: Sequence[str]) -> list[Certificate]:

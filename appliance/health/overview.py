@@ -64,6 +64,7 @@ class Overview:
     missing: tuple[str, ...]
     streams: tuple[StreamState, ...]
     jobs: dict[str, int]
+    results_held: int  # jobs whose results wait for a person to release them
     deliveries: dict[str, int]
     free_bytes: int
     size_bytes: int
@@ -83,6 +84,7 @@ def overview(settings: Settings, db: Database) -> Overview:
     with db.read() as connection:
         seen = beats.all_beats(connection)
         jobs = job_list.count_by_state(connection)
+        results_held = job_list.count_held(connection)
         deliveries = figures.count_deliveries(connection)
         is_wrong = alerts.open_alerts(connection)
     alive = [Alive(b.name, b.process, max((now - b.at).total_seconds(), 0), b.says) for b in seen]
@@ -97,6 +99,7 @@ def overview(settings: Settings, db: Database) -> Overview:
         missing=tuple(name for name in PROCESSES if name not in {b.name for b in seen}),
         streams=tuple(_streams(settings, db, rings)),
         jobs=jobs,
+        results_held=results_held,
         deliveries=deliveries,
         free_bytes=volume.free_bytes,
         size_bytes=volume.total_bytes,

@@ -73,3 +73,20 @@ def _read(layout: Layout, path: Path) -> StoredFile:
         is_result=not meta.receiving_ae_title
         and meta.implementation_class_uid == IMPLEMENTATION_CLASS_UID,
     )
+
+
+def received(layout: Layout) -> set[tuple[int, int]]:
+    """Name the files that were received and have no row yet: by device and inode.
+
+    Their names in incoming/ tell of them until the row is there.
+    """
+    return {found for path in layout.incoming.rglob("*") if (found := inode(path)) is not None}
+
+
+def inode(path: Path) -> tuple[int, int] | None:
+    """Give device and inode of a file; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)

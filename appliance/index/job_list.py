@@ -82,6 +82,12 @@ def count_by_state(connection: sa.Connection, ae_title: str = "") -> dict[str, i
     return counts
 
 
+def count_held(connection: sa.Connection) -> int:
+    """Count the jobs whose results wait for a person to release them."""
+    query = sa.select(sa.func.count()).select_from(t.jobs).where(t.jobs.c.is_held)
+    return connection.scalar(query) or 0
+
+
 def waiting_by_stream(connection: sa.Connection) -> dict[str, int]:
     """Count the queued jobs of each stream, and the arrivals that will become some."""
     counts: dict[str, int] = {}

@@ -97,8 +97,8 @@ class Children:
         dead = [seat for seat in self._seats if self._is_dead(seat)]
         return bool(dead)
 
-    def end_stuck(self, patience_seconds: float) -> list[int]:
-        """Kill every child that has not been well for so long; their process ids.
+    def end_stuck(self, patience_seconds: float) -> dict[int, int]:
+        """Kill every child that has not been well for so long; for how long, by process id.
 
         One that says nothing at all has less time: a C-ECHO only ever meets one of them.
         While the parent itself was stopped, or waited for the index, so may the children have.
@@ -107,21 +107,22 @@ class Children:
         if now - self._looked_at > _OWN_PAUSE_SECONDS:
             self._excused_until = now
         self._looked_at = now
-        ended = []
+        ended = {}
         for seat in self._seats:
             if seat.process is None or seat.process.pid is None or seat.is_ended:
                 continue
             stuck_seconds = now - max(seat.pulse.well_at(), self._excused_until)
             mute_seconds = now - max(seat.pulse.said_at(), self._excused_until)
             if stuck_seconds > patience_seconds or mute_seconds > _BEAT_PATIENCE_SECONDS:
+                seconds = round(max(stuck_seconds, mute_seconds))
                 logs.get().error(
                     "a receiving process is stuck, it is ended",
                     pid=seat.process.pid,
-                    seconds=round(max(stuck_seconds, mute_seconds)),
+                    seconds=seconds,
                 )
                 seat.process.kill()
                 seat.is_ended = True
-                ended.append(seat.process.pid)
+                ended[seat.process.pid] = seconds
         return ended
 
     def reload(self) -> None:

@@ -73,7 +73,7 @@ def path_of(request: bytes) -> Path:
         else:
             is_direct = False
     _check(contexts)
-    is_direct = is_direct and applications == [_DICOM_APPLICATION] and bool(contexts)
+    is_direct = is_direct and applications == [_DICOM_APPLICATION]
     is_ours = all(is_storage_or_echo(one.abstract_syntax) for one in contexts)
     return Path.DIRECT if is_direct and is_ours else Path.STOCK
 
@@ -103,6 +103,8 @@ def unreadable_ae_title(request: bytes) -> str:
 
 
 def _check(contexts: list[Context]) -> None:
+    if not contexts:  # PS3.8 7.1.1.13: one at least
+        raise Malformed("no presentation context is proposed")
     if len(contexts) > MOST_CONTEXTS:
         raise Malformed(f"more than {MOST_CONTEXTS} presentation contexts")
     if sum(one.transfer_syntaxes for one in contexts) > MOST_SYNTAXES:

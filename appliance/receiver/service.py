@@ -110,11 +110,11 @@ class Parent:
 
     def _end_stuck(self) -> None:
         """End what accepts or answers nothing any more, and tell of it: the others go on."""
-        seconds = self._settings.receiver.stuck_seconds
-        for pid in self._children.end_stuck(seconds):
+        ended = self._children.end_stuck(self._settings.receiver.stuck_seconds)
+        for pid, seconds in ended.items():
             sentence = (
                 f"receiving process (pid {pid}) was restarted: "
-                f"for {seconds:g} s it accepted nothing, or did not answer what it had begun."
+                f"for {seconds} s it accepted nothing, or did not answer what it had begun."
             )
             try:
                 with self._index() as db, db.write() as connection:

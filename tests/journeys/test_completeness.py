@@ -140,6 +140,9 @@ def test_a_study_whose_association_was_aborted_waits_for_a_person_before_it_is_s
     [job] = node.wait_for_jobs(1, "succeeded", ae_title="ABORTED")
     assert job.incomplete
     assert job.is_held
+    told = node.cli("status").stdout
+    assert "held for a person to release: brookbox jobs list" in told, told
+    assert f"brookbox jobs release {job.id}" in node.cli("jobs", "show", str(job.id)).stdout
 
     def of_this() -> list[str]:
         return [delivery.state for delivery in node.deliveries() if delivery.job_id == job.id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from appliance.index import attempts, jobs, retention
+from appliance.index import attempts, job_list, jobs, retention
 from appliance.index.attempts import Finish
 from appliance.index.database import Database
 from tests.unit.index.test_moves_of_a_job import NOW, claim, create, get, new_job
@@ -29,6 +29,8 @@ def test_a_held_job_that_is_superseded_waits_for_nobody(db: Database) -> None:
     create(db, new_job(incomplete=True))
     older = end(db)
     assert get(db, older).is_held
+    with db.read() as connection:
+        assert job_list.count_held(connection) == 1
     create(db, new_job(input_digest="more"))
     assert not get(db, older).is_held
 

@@ -37,6 +37,11 @@ def request(
     return struct.pack(">BBI", 1, 0, len(fixed + items)) + fixed + items
 
 
+def test_a_request_that_proposes_nothing_is_no_request() -> None:
+    with pytest.raises(Malformed, match="no presentation context"):
+        path_of(request(b""))
+
+
 @pytest.mark.parametrize(
     "asked",
     [
