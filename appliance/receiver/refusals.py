@@ -6,9 +6,9 @@ is said that there are many, and no more.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,6 +43,7 @@ class Refusals:
         self._noted: dict[tuple[object, ...], float] = {}
         self._unwritten: deque[_Told] = deque(maxlen=_MOST_IN_A_MINUTE)
         self._next_try = 0.0
+        self._writing = threading.Lock()
 
     def note(self, request: Request, reject: Reject, now: datetime) -> None:
         """Log a refusal and append its event, unless this peer was told so a moment ago.
@@ -50,7 +51,7 @@ class Refusals:
         What the index did not take (it was away, or no descriptor was left) it gets with a
         later refusal.
         """
-        if self._unwritten and time.monotonic() >= self._next_try:
+        if self._unwritten:
             self._write()
         key = (request.address, request.calling_ae_title, request.called_ae_title, reject)
         is_many = self._count(request.address) >= _MOST_OF_AN_ADDRESS
@@ -77,27 +78,30 @@ class Refusals:
         self._write()
 
     def _write(self) -> None:
-        told = []
-        with suppress(IndexError):  # each is taken by one thread
-            while True:
-                told.append(self._unwritten.popleft())
-        try:
-            with self._db.write() as connection:
-                for one in told:
-                    events.append(
-                        connection,
-                        "association refused",
-                        one.sentence,
-                        one.at,
-                        who=one.who,
-                        called=one.request.called_ae_title,
-                        calling=one.request.calling_ae_title,
-                        address=one.request.address,
-                    )
-        except IndexUnavailable as error:
-            self._unwritten.extendleft(reversed(told))
-            self._next_try = time.monotonic() + _AGAIN_SECONDS
-            logs.get().warning("event not written", reason=str(error))
+        """Write what is not written yet; when many are refused at once, one writes for all."""
+        with self._writing:
+            told = list(self._unwritten)
+            if not told or time.monotonic() < self._next_try:
+                return
+            try:
+                with self._db.write() as connection:
+                    for one in told:
+                        events.append(
+                            connection,
+                            "association refused",
+                            one.sentence,
+                            one.at,
+                            who=one.who,
+                            called=one.request.called_ae_title,
+                            calling=one.request.calling_ae_title,
+                            address=one.request.address,
+                        )
+            except IndexUnavailable as error:
+                self._next_try = time.monotonic() + _AGAIN_SECONDS
+                logs.get().warning("event not written", reason=str(error))
+                return
+            for _ in told:
+                self._unwritten.popleft()
 
     def _count(self, address: str) -> int:
         since = time.monotonic() - _QUIET_SECONDS

@@ -28,10 +28,11 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = 30) -> T:
 
 def rows_follow(incoming: Path) -> bool:
     """Say whether names in incoming/ wait for the rows of what was answered; part files do not."""
-    for path in incoming.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file() and (path.suffix != ".part" or path.stat().st_nlink > 1):
-                return True
+    for folder, _, names in os.walk(incoming):
+        for path in (Path(folder) / name for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if path.suffix != ".part" or path.stat().st_nlink > 1:
+                    return True
     return False
 
 

@@ -77,6 +77,8 @@ def test_ft_38_out_of_descriptors_who_is_silent_gives_way_and_open_ones_go_on(
 
 
 def test_ft_38_near_the_limit_the_reason_is_told(receiver: Receiver, child: psutil.Process) -> None:
+    held = [associate(receiver) for _ in range(30)]
+    assert all(one.is_established for one in held)
     most = child.num_fds() + 6
     limit(child, psutil.RLIMIT_NOFILE, most)
     wait_for(lambda: rejection(receiver, "ECHO") == (2, 3, 1), "it is refused for now")
@@ -91,6 +93,8 @@ def test_ft_38_near_the_limit_the_reason_is_told(receiver: Receiver, child: psut
         return [one.sentence for one in receiver.events("association refused")]
 
     wait_for(lambda: any("files and connections are open" in one for one in told()), "the event")
+    for one in held:
+        one.release()
 
 
 def test_ft_38_an_instance_that_memory_does_not_hold_is_kept_all_the_same(
