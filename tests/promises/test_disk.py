@@ -81,13 +81,26 @@ class Sender:
         return status
 
 
-def sender(town: Town, folder: Path) -> Sender:
+def associate(town: Town) -> Association:
     ae = AE("CT1")
     ae.add_requested_context(*CT)
     ae.network_timeout = 600  # it waits for the test, and so does the node's
-    assoc = ae.associate("127.0.0.1", town.node.port, ae_title="HELD")
+    return ae.associate("127.0.0.1", town.node.port, ae_title="HELD")
+
+
+def sender(town: Town, folder: Path) -> Sender:
+    assoc = associate(town)
     assert assoc.is_established
     return Sender(write_study(ct_study(4, size=512), folder), assoc, [])
+
+
+def is_let_in(town: Town) -> bool:
+    """Say whether an association is accepted just now; nothing is sent over it."""
+    assoc = associate(town)
+    is_established: bool = assoc.is_established
+    if is_established:
+        assoc.release()
+    return is_established
 
 
 def front_page(town: Town) -> str:
@@ -132,6 +145,7 @@ def test_ft_22_a_disk_that_runs_full_makes_room_refuses_and_recovers(
         left = [file for file in before if file.exists()]
         keeper = (node.layout.logs / "housekeeper.log").read_text()
         raise AssertionError(f"{error}: {left}\n{keeper}\n{node.story()}") from None
+    wait_for(lambda: not is_let_in(town), "what was seen a moment ago counts no more")
     refused = peers.storescu(small, node.port, "QUICK")
     assert "Temporary Congestion" in refused.text
     assert [one.send() for one in senders] == [0x0000] * 3

@@ -74,6 +74,8 @@ def killed_in(
     receiver.start()
     files = write_study(ct_study(3), folder)
     assert len(peers.storescu(files[:1], receiver.port, "ECHO").acknowledged) == 1
+    # Its row follows the answer: whoever writes it must not take the next one's trap for his own.
+    wait_for(lambda: receiver.waiting() == [], "the first one has its row")
     armed = receiver.home / "armed"
     armed.touch()
     report = peers.storescu(files[1:], receiver.port, "ECHO")
