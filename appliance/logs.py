@@ -8,6 +8,7 @@ resort.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any, ClassVar, cast
 
 import structlog
-from structlog.contextvars import bind_contextvars, bound_contextvars
+from structlog.contextvars import bound_contextvars
 
 _NEVER = {"patient_name", "patient_id", "patient", "birth_date", "other_patient_ids"}
 # Libraries that quote what they stumble over: values of a patient's data set.
@@ -37,6 +38,7 @@ def set_up(process: str, level: str = "info") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            functools.partial(_name_process, process),
             _drop_patients,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -47,7 +49,6 @@ def set_up(process: str, level: str = "info") -> None:
         cache_logger_on_first_use=False,
     )
     set_level(level)
-    bind_contextvars(process=process)
 
 
 def set_level(level: str) -> None:
@@ -147,6 +148,14 @@ class _LibraryHandler(logging.Handler):
         if record.name.split(".")[0] in _QUOTING:
             return
         get().warning("library message", library=record.name, said=record.getMessage()[:500])
+
+
+def _name_process(
+    process: str, logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    # Not bound: what is bound is not seen in the threads that libraries start.
+    event["process"] = process
+    return event
 
 
 def _drop_patients(

@@ -27,6 +27,8 @@ def greeting(settings: Settings) -> Iterator[str]:
     for stream in streams.all:
         yield f"  {stream.ae_title or stream.folder.name:<16}  {_about(stream, lanes)}"
     yield f"  {node.ae_title:<16}  the node itself: answers echo, keeps studies without processing"
+    if receiver.tls_port:
+        yield f"DICOM over TLS: port {receiver.tls_port} on {where}, with the same AE titles."
     yield f"Web page: {_web(settings)}"
     if needs_key(settings) and settings.access_key_file.is_file():
         yield f"Access key of the page: {_key(settings)}"

@@ -82,10 +82,10 @@ def check(asked: Asked, digests: bool) -> int:
     if damage:
         click.echo(f"The database is damaged: {damage}")
         show.note("try: brookbox restore FOLDER, or brookbox index rebuild")
-    _list("instances have no file (restore them from a backup with files)", missing)
-    _list("files were received and get their row while the node runs: nothing is lost", waiting)
-    _list("files have no row (the housekeeper removes them)", unknown)
-    _list("files differ from what was received", changed)
+    _list("instance", "without a file (to be restored from a backup with files)", missing)
+    _list("file", "received, with the row to come while the node runs: nothing is lost", waiting)
+    _list("file", "without a row (for the housekeeper to remove)", unknown)
+    _list("file", "changed since received", changed)
     return 0 if good else 1
 
 
@@ -236,10 +236,10 @@ def _changed(db: Database, layout: Layout) -> Iterator[str]:
                 yield path
 
 
-def _list(what: str, paths: list[str]) -> None:
+def _list(thing: str, what: str, paths: list[str]) -> None:
     if not paths:
         return
-    click.echo(f"{len(paths)} {what}:")
+    click.echo(f"{count(len(paths), thing)} {what}:")
     for path in paths[:_SHOWN]:
         click.echo(f"  {path}")
     if len(paths) > _SHOWN:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from appliance.amounts import count
 from appliance.cli import show
 from appliance.cli.asked import Asked, pass_asked
 from appliance.errors import NotFound
 from appliance.router.rules import Destination
 from appliance.settings import Settings
+
+if TYPE_CHECKING:
+    from appliance.router.store_scu import Result
+
+_NAMED = 3  # files of one reason
 
 
 @click.group()
@@ -66,11 +73,27 @@ def store(asked: Asked, to: str, paths: tuple[Path, ...], calling: str) -> int:
     if asked.as_json:
         show.as_json(results)
         return 1 if failed or not files else 0
+    if not files:
+        show.note(f"There is no file in {', '.join(str(path) for path in paths)}.")
+        return 1
+    for line in _reasons(failed):
+        show.note(line)
+    were = "was" if len(results) - len(failed) == 1 else "were"
+    sent = f"{len(results) - len(failed)} of {count(len(results), 'file')} {were} sent"
+    click.echo(f"{sent} to {destination}: {progress.summary()}")
+    return 1 if failed else 0
+
+
+def _reasons(failed: Sequence[Result]) -> Iterator[str]:
+    """Say of each file why it was not sent; many with one reason share a line."""
+    files: dict[str, list[Path]] = {}
     for one in failed:
-        show.note(f"{one.outgoing.path}: {show.printable(one.sentence)}")
-    sent = f"{len(results) - len(failed)} of {len(results)} files were sent to {destination}"
-    click.echo(f"{sent}: {progress.summary()}")
-    return 1 if failed or not files else 0
+        files.setdefault(one.sentence, []).append(one.outgoing.path)
+    for sentence, paths in files.items():
+        some = ", ".join(str(path) for path in paths[:_NAMED])
+        others = len(paths) - _NAMED
+        more = f" and {count(others, 'other file')}" if others > 0 else ""
+        yield f"{some}{more}: {show.printable(sentence)}"
 
 
 def destination_of(to: str, settings: Settings, calling: str) -> Destination:

@@ -49,6 +49,7 @@ def _show(settings: Settings, view: Overview) -> None:
     click.echo()
     show.facts(
         [
+            ("listens", _ports(settings)),
             ("jobs", _counts(view.jobs)),
             ("results", _results(view.results_held)),
             ("deliveries", _counts(view.deliveries)),
@@ -61,6 +62,13 @@ def _show(settings: Settings, view: Overview) -> None:
             ("alerts", _alerts(view.alerts)),
         ]
     )
+
+
+def _ports(settings: Settings) -> str:
+    over_tls = f", over TLS on port {settings.receiver.tls_port}"
+    rules = settings.receiver
+    over_tls = f", over TLS on port {rules.tls_port}" if rules.tls_port else ""
+    return f"DICOM on port {rules.port}{over_tls}; the page on port {settings.web.port}"
 
 
 def _results(held: int) -> str:

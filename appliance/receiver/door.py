@@ -7,7 +7,6 @@ always wait; whoever leaves nobody behind starts another first.
 
 from __future__ import annotations
 
-import contextvars
 import errno
 import socket
 import struct
@@ -52,7 +51,6 @@ class Door:
         self._serve = serve
         self._give_way = give_way
         self._watch = watch
-        self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._idle = 0
         self._is_closed = False
@@ -71,8 +69,7 @@ class Door:
         with self._lock:
             self._idle += 1
         try:
-            context = self._context.copy()
-            threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+            threading.Thread(target=self._run, daemon=True).start()
         except (RuntimeError, MemoryError):
             with self._lock:
                 self._idle -= 1

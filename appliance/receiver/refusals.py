@@ -100,8 +100,9 @@ class Refusals:
                 self._next_try = time.monotonic() + _AGAIN_SECONDS
                 logs.get().warning("event not written", reason=str(error))
                 return
-            for _ in told:
-                self._unwritten.popleft()
+            for one in told:
+                if self._unwritten[0] is one:  # not one that a later one has pushed out
+                    self._unwritten.popleft()
 
     def _count(self, address: str) -> int:
         since = time.monotonic() - _QUIET_SECONDS

@@ -6,7 +6,6 @@ Connections are handed to it by `process_request`, as socketserver would, each b
 
 from __future__ import annotations
 
-import contextvars
 import sys
 import time
 from collections.abc import Callable
@@ -74,10 +73,6 @@ class Stock:
 class _Server(ThreadedAssociationServer):
     """A server without a port."""
 
-    def __init__(self, *args: Any, **words: Any) -> None:
-        self._context = contextvars.copy_context()
-        super().__init__(*args, **words)
-
     def server_bind(self) -> None:
         """Bind nothing: let the socket that socketserver made go."""
         if self.socket is not None:
@@ -96,10 +91,6 @@ class _Server(ThreadedAssociationServer):
             why=str(error) or type(error).__name__,
             exc_info=None if is_known else error,
         )
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Carry what is bound to the log into the association's threads."""
-        self._context.copy().run(super().process_request_thread, request, client_address)
 
 
 class _Handler(RequestHandler):

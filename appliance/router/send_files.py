@@ -10,8 +10,10 @@ from appliance.dicom import part10
 from appliance.errors import AssociationFailed, InstanceRefused
 from appliance.router import store_scu
 from appliance.router.rules import Destination
-from appliance.router.store_scu import FAILED, LATER, Outgoing, Result
+from appliance.router.store_scu import FAILED, LATER, SENT, WARNING, Outgoing, Result
 from appliance.settings import Settings
+
+_MOST_BROKEN = 3
 
 
 def send_files(
@@ -24,9 +26,10 @@ def send_files(
 ) -> list[Result]:
     """Send Part 10 files; give one result for each, also for what is no DICOM file.
 
-    An association that fails leaves the rest as LATER with the reason; nothing is tried
-    a second time.  `own_ae_title` replaces the destination's.  This node itself may be the
-    destination: a person asked.
+    Nothing is tried a second time.  An association that breaks while an instance is sent
+    leaves that one as LATER, and another one is opened for the rest; when there is none, or
+    they break again and again, the rest is LATER with the reason.  `own_ae_title` replaces
+    the destination's.  This node itself may be the destination: a person asked.
     """
     if own_ae_title:
         destination = replace(destination, own_ae_title=own_ae_title)
@@ -36,14 +39,32 @@ def send_files(
         results[result.outgoing.path] = result
         on_progress(result)
 
-    outgoing = _readable(paths, tell)
+    left = _readable(paths, tell)
+    broken = 0  # associations, one after another, that brought nothing over
+    while problem := _send(left, destination, settings, tell):
+        told = [results[one.path] for one in left if one.path in results]
+        left = [one for one in left if one.path not in results]
+        went = any(one.kind in (SENT, WARNING) for one in told)
+        broken = 0 if went else broken + 1
+        if not told or broken == _MOST_BROKEN:
+            for one in left:
+                tell(Result(one, LATER, None, str(problem)))
+            break
+    return [results[path] for path in dict.fromkeys(paths)]
+
+
+def _send(
+    outgoing: Sequence[Outgoing],
+    destination: Destination,
+    settings: Settings,
+    tell: Callable[[Result], None],
+) -> AssociationFailed | None:
+    """Send what there is until an association fails; give that."""
     try:
         store_scu.send(destination, outgoing, settings, on_result=tell, may_be_self=True)
     except AssociationFailed as problem:
-        for one in outgoing:
-            if one.path not in results:
-                tell(Result(one, LATER, None, str(problem)))
-    return [results[path] for path in dict.fromkeys(paths)]
+        return problem
+    return None
 
 
 def _readable(paths: Sequence[Path], tell: Callable[[Result], None]) -> list[Outgoing]:

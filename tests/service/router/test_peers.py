@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.events import Event
 
 from appliance.errors import AssociationFailed
 from appliance.router import echo, store_scu
@@ -210,6 +211,33 @@ def test_files_for_a_peer_that_is_down_are_told_as_not_sent(tmp_path: Path) -> N
     results = send_files([outgoing(tmp_path)[0].path], destination(free_port()), Settings())
     assert [one.kind for one in results] == ["later"]
     assert "refused the connection" in results[0].sentence
+
+
+def test_files_behind_one_that_the_peer_aborts_on_are_sent(tmp_path: Path) -> None:
+    study = outgoing(tmp_path, 5)
+    bad = study[1].sop_instance_uid
+
+    def aborts(event: Event) -> int:
+        if event.request.AffectedSOPInstanceUID == bad:
+            event.assoc.abort()
+        return 0
+
+    with scp(aborts, CT) as (port, _asked):
+        results = send_files([one.path for one in study], destination(port), Settings())
+    assert [one.kind for one in results] == ["sent", "later", "sent", "sent", "sent"]
+    assert "This was while it was being sent." in results[1].sentence
+
+
+def test_a_peer_that_aborts_on_everything_is_left_alone(tmp_path: Path) -> None:
+    def aborts(event: Event) -> int:
+        event.assoc.abort()
+        return 0
+
+    with scp(aborts, CT) as (port, asked):
+        files = [one.path for one in outgoing(tmp_path, 9)]
+        results = send_files(files, destination(port), Settings())
+    assert [one.kind for one in results] == ["later"] * 9
+    assert len(asked) == 3
 
 
 def test_two_associations_of_the_same_peer_do_not_share_anything(tmp_path: Path) -> None:

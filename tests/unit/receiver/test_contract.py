@@ -31,7 +31,7 @@ from tests.service.receiver.peer import raw_request
         (AE, ("make_server", "add_supported_context", "implementation_class_uid",
               "implementation_version_name", "maximum_pdu_size", "maximum_associations",
               "acse_timeout", "dimse_timeout", "network_timeout")),
-        (Server, ("process_request", "process_request_thread", "server_bind", "server_activate",
+        (Server, ("process_request", "server_bind", "server_activate",
                   "handle_error")),
         (RequestHandler, ("local", "handle")),
         (AddressInformation, ("from_tuple",)),
