@@ -41,6 +41,7 @@ _PRAGMAS = (
     ("foreign_keys", 1),
     ("secure_delete", 1),
 )
+_STEPS_AT_ONCE = 200  # of SQLite's virtual machine, about a tenth of a millisecond
 
 _LOCK_ALL = sa.text(
     "SELECT count(pg_advisory_xact_lock(hashtext(one))) FROM "
@@ -212,6 +213,9 @@ def _postgresql(url: sa.URL, busy_seconds: float) -> sa.Engine:
 def _set_pragmas(connection: sqlite3.Connection, record: Any) -> None:
     # sqlite3 must not open transactions by itself: `_begin` does.
     connection.isolation_level = None
+    # Many kernels let who computes go on until it calls them or the next tick, 4 ms later:
+    # a statement gives way now and then to a thread that has an answer to write.
+    connection.set_progress_handler(os.sched_yield, _STEPS_AT_ONCE)
     for name, wanted in _PRAGMAS:
         connection.execute(f"PRAGMA {name}={wanted}")
         found = connection.execute(f"PRAGMA {name}").fetchone()[0]

@@ -101,10 +101,11 @@ class Receiving:
         self._connections = Connections(seat, lambda: self._rules().max_associations)
         front = Front(self._connections, direct, stock, self._negotiator, garbage)
         give_way = self._connections.give_way
-        self._doors = [Door(listening.plain, front.serve, give_way, watch)]
+        place = seat.number / settings.receiver.processes
+        self._doors = [Door(listening.plain, front.serve, give_way, watch, place)]
         if listening.secured is not None and listening.tls_context is not None:
             serve_tls = functools.partial(front.serve_tls, context=listening.tls_context)
-            self._doors.append(Door(listening.secured, serve_tls, give_way, watch))
+            self._doors.append(Door(listening.secured, serve_tls, give_way, watch, place))
 
     def open(self) -> None:
         """Begin to receive."""

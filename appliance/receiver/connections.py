@@ -1,9 +1,10 @@
 """The connections of one receiving process, and who gives way when there are too many.
 
 A connection that has not asked for an association yet is anybody's; so is one whose
-association brings nothing.  When all places are taken the oldest of those is closed: a
-legitimate sender finds a place at once, whatever others hold open (PS3.8 does not bind an
-acceptor to wait for anybody).
+association brings nothing.  When all places are taken the oldest of those is closed, and when
+an address has all that it may have, the oldest of its own that asks for nothing: a legitimate
+sender finds a place at once, whatever others hold open (PS3.8 does not bind an acceptor to
+wait for anybody).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from appliance.receiver.shared_counts import MOST_CONNECTIONS, Seat
 
 # Beside those that may be associations: for who comes, asks, and is told.
 _PLACES_TO_ASK = 64
+# Whoever connects also asks within this, but for one who only holds a place.
+_SILENT_SECONDS = 1.0
 
 
 class Connection:
@@ -104,6 +107,16 @@ class Connections:
         with self._lock:
             return self._make_room()
 
+    def give_way_of(self, address: str) -> bool:
+        """Close the oldest of an address that has not asked for a while; False when all have."""
+        until = time.monotonic() - _SILENT_SECONDS
+        with self._lock:
+            oldest = next((one for one in self._silent if one.address == address), None)
+            if oldest is None or oldest.opened_at > until:
+                return False
+            self._close(oldest)
+        return True
+
     def cut_overdue(self, seconds: float) -> None:
         """Close what has not asked for so long; each thread has its own patience as well."""
         until = time.monotonic() - seconds
@@ -125,8 +138,11 @@ class Connections:
         oldest = next(chain(self._silent, brings_nothing), None)
         if oldest is None:
             return False
-        self._silent.pop(oldest, None)
-        self._asked.pop(oldest, None)
-        self._seat.give_back(oldest.slot)
-        oldest.cut()
+        self._close(oldest)
         return True
+
+    def _close(self, one: Connection) -> None:
+        self._silent.pop(one, None)
+        self._asked.pop(one, None)
+        self._seat.give_back(one.slot)
+        one.cut()

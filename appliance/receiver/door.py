@@ -3,11 +3,17 @@
 Each waits in accept(2) itself: handing a connection to another thread would cost as much as
 storing a small image.  The kernel wakes one of those that wait, over all processes.  A few
 always wait; whoever leaves nobody behind starts another first.
+
+The kernel wakes them in the order in which they began to wait.  Who has waited in vain for a
+turn begins anew when it is its time, and these times alternate over the processes: so do the
+connections that come at once.  Four associations on one process take twice as long as two on
+each of two.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import struct
 import threading
@@ -22,6 +28,7 @@ from appliance.receiver.pulse import Watch
 TURN_SECONDS = 0.5
 # Enough that associations which follow one another closely start no thread and end none.
 _IDLE = 4
+_STEP_SECONDS = TURN_SECONDS / _IDLE
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_SECONDS = 0.1
 
@@ -37,6 +44,24 @@ def prepare(listening: socket.socket) -> None:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+class Steps:
+    """When the threads of one process begin to wait again, a turn after the last time.
+
+    Each takes a step of its own, and the steps of all processes alternate.
+    """
+
+    def __init__(self, place: float) -> None:
+        """`place` is that of the process among all, from 0 to less than 1."""
+        self._shift = place * _STEP_SECONDS
+        self._last = 0
+
+    def pause(self, now: float) -> float:
+        """Take the next step; the seconds until it, less than 0 when it was a moment ago."""
+        nearest = math.ceil((now - self._shift) / _STEP_SECONDS - 0.5)
+        self._last = max(self._last + 1, nearest)
+        return self._shift + self._last * _STEP_SECONDS - now
+
+
 class Door:
     """One listening socket in one process; `serve` owns the connection that it is given."""
 
@@ -46,13 +71,16 @@ class Door:
         serve: Callable[[socket.socket, Any], None],
         give_way: Callable[[], bool],
         watch: Watch,
+        place: float = 0.0,
     ) -> None:
+        """`place` is as that of `Steps`."""
         self._listening = listening
         self._serve = serve
         self._give_way = give_way
         self._watch = watch
         self._lock = threading.Lock()
         self._idle = 0
+        self._steps = Steps(place)
         self._is_closed = False
 
     def open(self) -> None:
@@ -79,6 +107,7 @@ class Door:
         while not self._is_closed:
             taken = self._accept()
             if taken is None:
+                self._keep_step()
                 continue
             connection, address = taken
             try:
@@ -126,6 +155,14 @@ class Door:
                 # It is still in the queue: without a pause it would be tried for ever at once.
                 time.sleep(_PAUSE_SECONDS)
             return None
+
+    def _keep_step(self) -> None:
+        """Pause until the next step of this process, while others of it wait."""
+        with self._lock:
+            pause = self._steps.pause(time.monotonic())
+            is_alone = self._idle < 2
+        if pause > 0 and not is_alone and not self._is_closed:
+            time.sleep(pause)
 
     def _serve_one(self, connection: socket.socket, address: Any) -> None:
         """Serve it; an error that nobody foresaw ends this thread, and is told by its hook."""

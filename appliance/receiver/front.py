@@ -82,7 +82,7 @@ class Front:
         rules, who = self._rules, plain(address[0])
         most = 0 if rules.behind_nat else rules.max_connections_per_address
         with self.direct.watch.step():
-            if self.connections.is_crowded(who, most):
+            if self.connections.is_crowded(who, most) and not self.connections.give_way_of(who):
                 why = f"{most} connections of its address are open"
                 why += ": receiver.max_connections_per_address."
                 connection = None

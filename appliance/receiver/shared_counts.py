@@ -68,7 +68,7 @@ class Seat:
 
     def __init__(self, table: Table, number: int) -> None:
         self.table = table
-        self._number = number
+        self.number = number
         self._lock = threading.Lock()
         self._free = list(range(MOST_CONNECTIONS))  # a heap: the lowest is taken first
         self._used = 0
@@ -83,7 +83,7 @@ class Seat:
             self._write(slot, tag)
             if slot >= self._used:
                 self._used = slot + 1
-                self.table._set(_MARKS_AT + self._number * _COUNT_BYTES, self._used)
+                self.table._set(_MARKS_AT + self.number * _COUNT_BYTES, self._used)
         return slot
 
     def give_back(self, slot: int) -> None:
@@ -96,8 +96,8 @@ class Seat:
         """Note that an association was opened (1) or has ended (-1)."""
         with self._lock:
             self._associations += change
-            self.table._set(self._number * _COUNT_BYTES, self._associations)
+            self.table._set(self.number * _COUNT_BYTES, self._associations)
 
     def _write(self, slot: int, tag: bytes) -> None:
-        at = _SLOTS_AT + self._number * _SEAT_BYTES + slot * _TAG_BYTES
+        at = _SLOTS_AT + self.number * _SEAT_BYTES + slot * _TAG_BYTES
         self.table._memory[at : at + _TAG_BYTES] = tag

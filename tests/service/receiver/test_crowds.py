@@ -22,17 +22,6 @@ def connected(receiver: Receiver, source: str = "127.0.0.1") -> socket.socket:
     return one
 
 
-def told(one: socket.socket) -> bytes:
-    """Give the rejection that a silent connection gets; nothing when it is waited for."""
-    one.settimeout(2)
-    try:
-        said = one.recv(10)
-    except TimeoutError:
-        return b""
-    assert said == b"\3\0\0\0\0\4\0\2\3\2"
-    return said
-
-
 def test_at_02_an_address_has_so_many_connections_and_the_next_is_told_why(
     receiver: Receiver,
 ) -> None:
@@ -41,17 +30,40 @@ def test_at_02_an_address_has_so_many_connections_and_the_next_is_told_why(
     }
     receiver.write_settings()
     receiver.start()
-    with ExitStack() as stack:
-        # One after the other: who connects first is not always who is accepted first.
-        waiting = 0
-        while told(stack.enter_context(closing(connected(receiver, "127.0.0.7")))) == b"":
-            waiting += 1
-            assert waiting <= 3, "it is one too many"
-        assert waiting == 3
-        assert peers.echoscu(receiver.port, "ECHO"), "other addresses do not notice"
-        sentence = receiver.events("association refused")[0].sentence
-        assert "receiver.max_connections_per_address" in sentence
+    held = [associate(receiver, calling=f"CT{number}") for number in range(3)]
+    assert rejection(receiver, "ECHO") == (2, 3, 2)
+    sentence = receiver.events("association refused")[0].sentence
+    assert "receiver.max_connections_per_address" in sentence
+    with closing(connected(receiver, "127.0.0.7")) as other:
+        other.sendall(raw_request(b"ECHO", b"CT9"))
+        assert other.recv(1) == b"\2", "other addresses do not notice"
+    for assoc in held:
+        assert assoc.is_established
+        assoc.release()
     wait_for(lambda: rejection(receiver, "ECHO") == (0, 0, 0), "there is room again")
+
+
+def test_at_02_silent_connections_of_an_address_do_not_keep_its_sender_out(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.settings = {
+        "receiver": {
+            "processes": 1, "max_connections_per_address": 3, "header_timeout_seconds": 100
+        }
+    }  # fmt: skip
+    receiver.write_settings()
+    receiver.start()
+    files = write_study(ct_study(2), tmp_path)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(closing(connected(receiver))) for _ in range(3)]
+        wait_for(
+            lambda: len(peers.storescu(files, receiver.port, "ECHO").acknowledged) == 2,
+            "one that asks for nothing has given way",
+            10,
+        )
+        silent[0].settimeout(10)
+        assert silent[0].recv(1) == b"", "the oldest one"
+        assert peers.echoscu(receiver.port, "ECHO")
 
 
 def test_behind_nat_no_address_has_a_limit(receiver: Receiver) -> None:

@@ -159,6 +159,13 @@ def test_a_log_line_is_json_with_bound_ids_and_never_a_patient(
     assert "Seeded" not in json.dumps(line)
 
 
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, from the checkout."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, timeout=20, text=True
+    )
+
+
 def test_lines_written_behind_come_in_their_order_and_all_of_them() -> None:
     code = (
         "import os; from appliance import logs; logs.set_up('receiver')\n"
@@ -169,9 +176,7 @@ def test_lines_written_behind_come_in_their_order_and_all_of_them() -> None:
         "logs.get().info('kept', number=3001)\n"
         "behind.flush(); os._exit(0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, timeout=20, text=True
-    )
+    done = run(code)
     lines = done.stdout.splitlines()
     assert lines.pop(3001) == "after the trouble", "a warning is there at once"
     assert [json.loads(line)["number"] for line in lines] == list(range(3002))
@@ -184,9 +189,7 @@ def test_what_pydicom_complains_of_is_not_quoted() -> None:
         "config.settings.writing_validation_mode = config.WARN\n"
         "DataElement(0x0020000D, 'UI', 'Seeded^Name')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, timeout=20, text=True
-    )
+    done = run(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from appliance.index.database import Database
 from appliance.intake.filing import Kept, Sender
 from appliance.intake.take import Intake
 from appliance.settings import Receiver
+from tests.unit.intake.direct import Road
 from tests.unit.intake.given import CT1, LITTLE, NOW, bytes_of
 
 
@@ -40,6 +41,13 @@ def intake_of(
 ) -> Callable[[Receiver], Callable[..., Kept]]:
     """Send to an intake with these settings."""
     return lambda rules: sender_of(Intake(db, layout, "BROOKBOX", lambda: rules), tmp_path)
+
+
+@pytest.fixture
+def road(db: Database, layout: Layout) -> Iterator[Road]:
+    road = Road(db, layout)
+    yield road
+    road.close()
 
 
 def sender_of(intake: Intake, tmp_path: Path) -> Callable[..., Kept]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from appliance.disk.layout import Layout
-from appliance.index.database import Database
 from appliance.intake.tally import Tally
 from tests.kit.dicom import ct_study
 from tests.unit.intake.direct import Road
 from tests.unit.intake.given import CT1, LITTLE, bytes_of, stored
-
-
-@pytest.fixture
-def road(db: Database, layout: Layout) -> Iterator[Road]:
-    road = Road(db, layout)
-    yield road
-    road.close()
 
 
 def test_what_was_learned_of_a_sender_serves_its_next_association(

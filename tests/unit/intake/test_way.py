@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +41,6 @@ OTHER = Sender("OTHER", "CT1", "10.0.0.9", "a3")
 @pytest.fixture(params=["committed", "none"])
 def durability(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def road(db: Database, layout: Layout) -> Iterator[Road]:
-    road = Road(db, layout)
-    yield road
-    road.close()
 
 
 def test_a_study_is_kept_byte_for_byte_with_all_its_rows(

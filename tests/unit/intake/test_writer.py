@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,13 +32,6 @@ from tests.unit.intake.direct import ROOMY, Road
 from tests.unit.intake.given import CT1, bytes_of, count, instance, stored, waiting
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def road(db: Database, layout: Layout) -> Iterator[Road]:
-    road = Road(db, layout)
-    yield road
-    road.close()
 
 
 class Away:
