@@ -1,3 +1,3 @@
 """Brookbox: a self-contained DICOM node that runs processing streams."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

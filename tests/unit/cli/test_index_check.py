@@ -31,7 +31,7 @@ def test_what_was_received_and_has_no_row_yet_is_not_called_lost(
     home = ["--home", str(tmp_path)]
     assert main([*home, "index", "check"]) == 0
     said = capsys.readouterr().out
-    received, without = said.index("nothing is lost"), said.index("housekeeper removes them")
+    received, without = said.index("nothing is lost"), said.index("for the housekeeper to remove")
     assert received < said.index("1.4.dcm") < without < said.index("1.5.dcm")
     assert main([*home, "--json", "index", "check"]) == 0
     told = json.loads(capsys.readouterr().out)
