@@ -150,10 +150,7 @@ class Completeness:
     """When a study has arrived whole."""
 
     quiet_seconds: float = setting(
-        30.0,
-        "Silence after a release that ends a study, where a stream's info.json says no other",
-        low=0.1,
-        live=True,
+        30.0, "Silence after a release that ends a study; info.json may name it", low=0.1, live=True
     )
     quiet_after_abort_seconds: float = setting(
         300.0, "Silence that ends a study whose association was aborted or lost", low=0.1, live=True

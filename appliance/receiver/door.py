@@ -107,7 +107,6 @@ class Door:
         while not self._is_closed:
             taken = self._accept()
             if taken is None:
-                self._keep_step()
                 continue
             connection, address = taken
             try:
@@ -147,6 +146,7 @@ class Door:
         try:
             return self._listening.accept()
         except BlockingIOError:
+            self._keep_step()
             return None
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EBADF):

@@ -82,7 +82,7 @@ def test_ft_38_near_the_limit_the_reason_is_told(receiver: Receiver, child: psut
     most = child.num_fds() + 6
     limit(child, psutil.RLIMIT_NOFILE, most)
     wait_for(lambda: rejection(receiver, "ECHO") == (2, 3, 1), "it is refused for now")
-    assert "files and connections are open" in receiver.text()
+    wait_for(lambda: "files and connections are open" in receiver.text(), "the log says why")
     assert peers.echoscu(receiver.port, "BROOKBOX"), "an echo brings nothing and is answered"
     limit(child, psutil.RLIMIT_NOFILE, 1000)
     wait_for(lambda: is_well(receiver, child), "it accepts again")
