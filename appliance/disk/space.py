@@ -86,9 +86,12 @@ def mark_degraded(layout: Layout, why: str) -> None:
 
 def degraded(layout: Layout) -> str:
     """Say why the volume is degraded; "" when it is not."""
+    note = _note(layout)
     try:
+        if not note.exists():  # needs no descriptor, of which there may be none left
+            return ""
         # The note may be empty, on a volume that took no byte any more.
-        return _note(layout).read_text("utf-8") or "A sync failed."
+        return note.read_text("utf-8") or "A sync failed."
     except FileNotFoundError:
         return ""
     except OSError as error:
