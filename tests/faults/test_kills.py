@@ -138,6 +138,11 @@ def _store_and_kill(town: Town, file: Path, called: str) -> None:
         assert status == 0x0000
         with suppress(ConnectionError):
             assert scu.receive() == (0, b""), "the association is cut off"
+    # One that dies may still accept the next connection, which ends with it.
+    wait_for(
+        lambda: not {one.pid for one in town.node.processes("receiver")} & set(children),
+        "those that were killed are gone",
+    )
 
 
 def test_ft_20_a_router_killed_in_the_middle_of_a_c_store_delivers_it_once(town: Town) -> None:

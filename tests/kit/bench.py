@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -89,7 +90,10 @@ class Bench:
         with (self.home / f"{name}.log").open("ab") as out:
             process = subprocess.Popen(command, env=alone.environment(), stdout=out, stderr=out)
         self.processes.append(process)
-        wait_for(lambda: bell.exists() or process.poll() is not None, f"the {name} listens")
+        wait_for(
+            lambda: (bell.exists() and _obeys(process.pid)) or process.poll() is not None,
+            f"the {name} listens, and knows what to do when it is told to stop",
+        )
         assert may_end or process.poll() is None, self.log(name)
         return process
 
@@ -215,3 +219,12 @@ def data_set_bytes(ds: Dataset) -> bytes:
     write_dataset(out, ds)
     value: bytes = out.getvalue()
     return value
+
+
+def _obeys(pid: int) -> bool:
+    """Say whether a process catches SIGTERM already; False when it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
